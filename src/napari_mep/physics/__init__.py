@@ -1,0 +1,1 @@
+"""What the microscope does to a specimen: optics, probe, multislice, scan and counting noise."""
