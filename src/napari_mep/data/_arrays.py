@@ -1,0 +1,100 @@
+"""Bare arrays out of NumPy and HDF5 files: finding the one that is meant, refusing broken ones.
+
+Each function takes (path, inner path or None, whether a scan shape is given) and returns the
+array, lazily where the format allows, with the inner path it was found at.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_mep.data._store import READ_ERRORS, one_line
+from napari_mep.errors import DataError
+
+__all__ = ["open_hdf5", "open_npy", "open_npz"]
+
+
+def open_npy(path: Path, inner: str | None, stack: bool) -> tuple[np.ndarray, str]:
+    """A ``.npy`` file as a memory map."""
+    if inner is not None:
+        raise DataError(f"{path}: a .npy file holds one array; leave out '::{inner}'")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except READ_ERRORS as err:
+        raise DataError(f"{path}: not a whole .npy file ({one_line(err)}); copy it anew") from None
+    return array, ""
+
+
+def open_npz(path: Path, inner: str | None, stack: bool) -> tuple[np.ndarray, str]:
+    """One array of a ``.npz`` archive, read into memory."""
+    try:
+        # Opened here: np.load leaves the file open when the archive is broken.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            shapes = {name: archive[name].shape for name in archive.files if inner is None}
+            name = inner or _only_candidate(path, shapes, stack)
+            if name not in archive.files:
+                raise DataError(
+                    f"{path}: no array '{name}'; it holds {', '.join(archive.files) or 'nothing'}"
+                )
+            return archive[name], name
+    except READ_ERRORS as err:
+        raise DataError(f"{path}: not a whole .npz file ({one_line(err)}); copy it anew") from None
+
+
+def open_hdf5(path: Path, inner: str | None, stack: bool) -> tuple[Any, str]:
+    """A dataset of an HDF5 file, left on disk; the file stays open as long as it is used."""
+    import h5py
+
+    try:
+        file = h5py.File(path, "r")
+    except OSError as err:
+        raise DataError(f"{path}: not a whole HDF5 file ({one_line(err)}); copy it anew") from None
+    try:
+        shapes = _hdf5_shapes(file)
+        name = inner or _only_candidate(path, shapes, stack)
+        found = file.get(name)
+    except READ_ERRORS as err:
+        raise DataError(
+            f"{path}: the HDF5 file is damaged ({one_line(err)}); copy it anew"
+        ) from None
+    if not isinstance(found, h5py.Dataset):
+        raise DataError(f"{path}: no dataset '{name}'; {_listing(shapes)}")
+    return found, name
+
+
+def _hdf5_shapes(file: Any) -> dict[str, tuple[int, ...]]:
+    import h5py
+
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def note(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.shape and item.dtype.kind in "uifc":
+            shapes[f"/{name}"] = item.shape
+
+    file.visititems(note)
+    return shapes
+
+
+def _only_candidate(path: Path, shapes: dict[str, tuple[int, ...]], stack: bool) -> str:
+    """The only array that can be patterns: 4 axes, or 3 if the scan shape is given."""
+    candidates = [name for name, shape in shapes.items() if len(shape) == 4]
+    if not candidates and stack:
+        candidates = [name for name, shape in shapes.items() if len(shape) == 3]
+    if len(candidates) == 1:
+        return candidates[0]
+    what = "several" if candidates else "no"
+    scan = "" if candidates or stack else " (for a stack of 3 axes give the scan shape too)"
+    raise DataError(
+        f"{path}: {what} arrays with 4 axes; name the patterns as {path.name}::NAME{scan}; "
+        f"{_listing(shapes)}"
+    )
+
+
+def _listing(shapes: dict[str, tuple[int, ...]]) -> str:
+    big = {name: shape for name, shape in shapes.items() if len(shape) >= 3} or shapes
+    shown = [f"{name} {tuple(shape)}" for name, shape in list(big.items())[:8]]
+    more = f" and {len(big) - 8} more" if len(big) > 8 else ""
+    return f"it holds {', '.join(shown)}{more}" if shown else "it holds no arrays"

@@ -1,0 +1,169 @@
+"""What a 4D-STEM file is, what is calibrated and from where, and what is missing."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from napari_mep.data._quantities import FLAGS, QUANTITIES
+from napari_mep.data._store import to_json
+from napari_mep.data.calibration import PartialCalibration
+from napari_mep.data.dataset import DiffractionDataset
+from napari_mep.data.opened import OpenedPatterns
+from napari_mep.errors import MepError
+
+__all__ = ["describe", "format_lines"]
+
+_SAMPLE = 64  # patterns read for the measured values: a second even on a slow disk
+
+
+def describe(data: DiffractionDataset | OpenedPatterns) -> dict[str, Any]:
+    """Everything worth knowing about a dataset, calibrated or not, in types that JSON knows.
+
+    Parameters
+    ----------
+    data : DiffractionDataset or OpenedPatterns
+        At most 64 of its patterns are read.
+
+    Returns
+    -------
+    dict
+        ``name, path, format, shape, dtype, gigabytes, has_truth, has_probe``;
+        ``calibration``: name -> {value, unit, source};
+        ``derived``: name -> {value, unit}, as far as the calibration allows;
+        ``missing``: names of required values that nobody gave;
+        ``problems``: sentences, empty when a reconstruction can start.
+
+    Raises
+    ------
+    DataError
+        The patterns cannot be read.
+    """
+    dataset, problem = _complete(data)
+    partial = (
+        data.calibration
+        if isinstance(data, OpenedPatterns)
+        else PartialCalibration.from_calibration(data.calibration)
+    )
+    shape = [int(n) for n in data.patterns.shape]
+    dtype = np.dtype(data.patterns.dtype)
+    return to_json(
+        {
+            "name": data.name,
+            "path": data.path,
+            "format": data.format if isinstance(data, OpenedPatterns) else "4D-STEM data",
+            "shape": shape,
+            "dtype": str(dtype),
+            "gigabytes": math.prod(shape) * dtype.itemsize / 1e9,
+            "has_truth": data.truth is not None,
+            "has_probe": data.probe is not None,
+            "calibration": _calibration(partial, dataset),
+            "derived": {} if dataset is None else _derived(dataset),
+            "missing": partial.missing(),
+            "problems": [problem] if problem else [],
+        }
+    )
+
+
+def format_lines(description: dict[str, Any]) -> list[str]:
+    """The result of `describe` as lines of text for a terminal."""
+    scan_y, scan_x, ky, kx = description["shape"]
+    lines = [
+        f"{description['name']}  ({description['format']})",
+        f"  {scan_y} x {scan_x} scan positions, {ky} x {kx} detector pixels",
+        f"  {description['dtype']}, {description['gigabytes']:.3g} GB",
+    ]
+    extras = [name for name in ("truth", "probe") if description[f"has_{name}"]]
+    if extras:
+        lines.append(f"  holds {' and '.join(extras)}")
+    lines.append("calibration")
+    for name, entry in description["calibration"].items():
+        lines.append(f"  {name:<28}{_shown(entry['value'], entry['unit'])}  ({entry['source']})")
+    lines += [
+        f"  {name:<28}missing: required, in {QUANTITIES[name].unit}"
+        for name in description["missing"]
+    ]
+    if description["derived"]:
+        lines.append("derived")
+    for name, entry in description["derived"].items():
+        lines.append(f"  {name.replace('_', ' '):<28}{_shown(entry['value'], entry['unit'])}")
+    lines += [f"problem: {sentence}" for sentence in description["problems"]]
+    return lines
+
+
+def _complete(
+    data: DiffractionDataset | OpenedPatterns,
+) -> tuple[DiffractionDataset | None, str]:
+    """The dataset, or why there is none yet."""
+    if isinstance(data, DiffractionDataset):
+        return data, ""
+    try:
+        return data.calibrated(), ""
+    except MepError as err:
+        return None, str(err)
+
+
+def _calibration(
+    partial: PartialCalibration, dataset: DiffractionDataset | None
+) -> dict[str, dict[str, Any]]:
+    values, sources = dict(partial.values), dict(partial.sources)
+    if dataset is not None:
+        calibration = dataset.calibration
+        # A default may stand for "unknown" (thickness): nothing to show then.
+        values = {k: v for k, v in calibration.model_dump().items() if v is not None}
+        sources = {name: calibration.sources.get(name, "user") for name in values}
+    order = [*QUANTITIES, *FLAGS]
+    return {
+        name: {
+            "value": values[name],
+            "unit": QUANTITIES[name].unit if name in QUANTITIES else "",
+            "source": sources[name],
+        }
+        for name in sorted(values, key=order.index)
+    }
+
+
+def _derived(dataset: DiffractionDataset) -> dict[str, dict[str, Any]]:
+    calibration = dataset.calibration
+    step_y, step_x = calibration.scan_step_yx_A
+    mean = dataset.mean_pattern(_SAMPLE)
+    electrons = float(mean.sum(dtype=np.float64))
+    radius = calibration.convergence_semiangle_mrad / calibration.detector_step_mrad
+    entries: dict[str, tuple[Any, str]] = {
+        "wavelength": (calibration.wavelength_A, "A"),
+        "pixel_size": (dataset.pixel_size_A, "A"),
+        "scan_extent": (dataset.scan_extent_A, "A"),
+        "bright_field_radius": (radius, "detector pixels"),
+        "max_angle": (calibration.detector_reach_mrad(dataset.detector_shape), "mrad"),
+        "electrons_per_pattern": (electrons, "e"),
+        "dose": (electrons / (step_y * step_x), "e/A2"),
+    }
+    if electrons > 0:
+        offset, measured = _disk(mean)
+        entries["pattern_centre_offset"] = (offset, "detector pixels")
+        entries["measured_disk_radius"] = (measured, "detector pixels")
+    return {name: {"value": value, "unit": unit} for name, (value, unit) in entries.items()}
+
+
+def _disk(mean: np.ndarray) -> tuple[tuple[float, float], float]:
+    """Offset (y, x) of the bright-field disk from the zero frequency and its radius, in pixels.
+
+    The disk is what exceeds half of its own median brightness in the mean pattern. Measured, not
+    calibrated: a disagreement with the calibrated radius is a wrong angle or detector step.
+    """
+    ky, kx = mean.shape
+    bright = mean > mean.max() / 2
+    bright = mean > np.median(mean[bright]) / 2
+    y, x = np.nonzero(bright)
+    offset = (float(y.mean() - ky // 2), float(x.mean() - kx // 2))
+    return offset, math.sqrt(bright.sum() / math.pi)
+
+
+def _shown(value: Any, unit: str) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return " x ".join(f"{v:.5g}" for v in value) + f" {unit}"
+    return f"{value:.6g} {unit}".rstrip()
