@@ -1,0 +1,218 @@
+"""`reconstruct`: from a dataset and a plan to a stream of snapshots, whatever the method."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import math
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_mep.errors import DeviceError, SolverError
+from napari_mep.physics.optics import interaction_constant
+from napari_mep.prior.files import load_prior
+from napari_mep.reconstruction.gradient import solve_gradient
+from napari_mep.reconstruction.posterior import sample_posterior
+from napari_mep.reconstruction.problem import Interrupted, Problem, build_problem
+from napari_mep.reconstruction.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_mep.data.dataset import DiffractionDataset
+    from napari_mep.prior.denoiser import Denoiser
+    from napari_mep.reconstruction.plan import ReconstructionPlan
+
+__all__ = ["reconstruct", "resolve_device"]
+
+_log = logging.getLogger(__name__)
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that a plan names; ``auto`` takes a GPU where there is one.
+
+    Raises
+    ------
+    DeviceError
+        If there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DeviceError(f"device {name!r}: unknown; use auto, cpu, cuda, cuda:N or mps") from None
+    present = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }.get(device.type, 0)
+    if (device.index or 0) >= present:
+        raise DeviceError(
+            f"device {name!r}: not there ({present} {device.type} device(s) found); use auto or cpu"
+        )
+    return device
+
+
+def reconstruct(
+    dataset: DiffractionDataset,
+    plan: ReconstructionPlan,
+    stop: threading.Event | None = None,
+    *,
+    preview_seconds: float = 0.25,
+) -> Iterator[Snapshot]:
+    """Reconstruct a specimen, one snapshot a step.
+
+    Parameters
+    ----------
+    dataset : DiffractionDataset
+        Patterns and calibration.
+    plan : ReconstructionPlan
+        What to do.
+    stop : threading.Event, optional
+        When set, the step under way is given up, the result of the last whole step is yielded and
+        the generator returns.
+    preview_seconds : float
+        Snapshots in between carry a volume at most this often; the first and last always do.
+
+    Yields
+    ------
+    Snapshot
+
+    Raises
+    ------
+    PlanError, WeightsError, DeviceError, DataError, CalibrationError
+        Before the first step, if it cannot begin.
+    SolverError, DeviceError
+        If it diverges or memory runs out; snapshots yielded before stay valid.
+    """
+    began = time.monotonic()
+    stop = stop or threading.Event()
+    device = resolve_device(plan.device)
+    last_volume_at = -math.inf
+    snapshot: Snapshot | None = None
+    canvas: Tensor | None = None
+    try:
+        denoiser = None
+        if plan.method == "mep":
+            energy_keV = dataset.calibration.beam_energy_keV
+            denoiser = _at_energy(load_prior(plan.prior, device), energy_keV)
+        problem = build_problem(
+            dataset,
+            plan,
+            device=device,
+            prior_voxel_A=denoiser.voxel_size_A if denoiser else None,
+            smallest_canvas=denoiser.tile_shape if denoiser else (1, 1, 1),
+            stop=stop,
+        )
+        try:
+            for snapshot, canvas, spread in _steps(problem, denoiser, plan):
+                _check_finite(canvas, snapshot)
+                elapsed = time.monotonic() - began
+                last = snapshot.step == snapshot.total
+                due = last or elapsed - last_volume_at >= preview_seconds
+                last_volume_at = elapsed if due else last_volume_at
+                snapshot = replace(
+                    snapshot,
+                    volume=problem.grid.crop(canvas) if due else None,
+                    spread=None if spread is None else problem.grid.crop(spread),
+                    seconds=elapsed,
+                    eta_s=elapsed / snapshot.step * (snapshot.total - snapshot.step),
+                )
+                yield snapshot
+                problem.check_stop()
+        except Interrupted:
+            if snapshot is not None and canvas is not None and snapshot.volume is None:
+                yield replace(snapshot, volume=problem.grid.crop(canvas))
+    except RuntimeError as err:  # torch reports out of memory and kernel failures so
+        text = _explain(err, device)
+        _log.warning("%s\n%s", text, traceback.format_exc())
+        traceback.clear_frames(err.__traceback__)  # frames pin tensors as long as the error lives
+        kind = DeviceError if isinstance(err, torch.OutOfMemoryError) else SolverError
+        raise kind(text) from None
+    finally:
+        # Memory goes back before the caller looks.
+        problem = denoiser = canvas = None  # type: ignore[assignment]
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _steps(
+    problem: Problem, denoiser: Denoiser | None, plan: ReconstructionPlan
+) -> Iterator[tuple[Snapshot, Tensor, Tensor | None]]:
+    """Snapshots without volume and time, each with its canvas, the last with the spread."""
+    warm = plan.method == "gradient" or plan.start == "gradient"
+    before = plan.gradient.iterations if warm else 0
+    total = before + (plan.samples * plan.steps if denoiser else 0)
+
+    def snapshot(step: int, stage: str, residual: float, weight: float, logsnr: float) -> Snapshot:
+        return Snapshot(
+            method=plan.method,
+            step=step,
+            total=total,
+            stage=stage,
+            volume=None,
+            residual=residual,
+            residual_floor=problem.residual_floor,
+            guidance_weight=weight,
+            logsnr=logsnr,
+            seconds=0.0,
+            eta_s=0.0,
+        )
+
+    start: Tensor | None = None
+    if warm:
+        stage = "gradient start" if denoiser else "gradient"
+        for step in solve_gradient(problem, plan.gradient):
+            start = step.canvas
+            note = snapshot(step.index + 1, stage, step.residual, plan.gradient.step, math.nan)
+            yield note, start, None
+    if denoiser is None:
+        return
+    finished: list[Tensor] = []
+    for i in range(plan.samples):
+        one = plan.replace(seed=plan.seed + i)
+        stage = f"sample {i + 1} of {plan.samples}" if plan.samples > 1 else "sampling"
+        for sample in sample_posterior(problem, denoiser, one, start):
+            step_number = before + i * plan.steps + sample.index + 1
+            note = snapshot(step_number, stage, sample.residual, sample.weight, sample.logsnr)
+            last = sample.index + 1 == plan.steps
+            if last:
+                finished.append(sample.canvas)
+            # The first sample is shown while it forms, then the mean of the whole ones, so that
+            # a run that is stopped ends with something that has a meaning.
+            shown = torch.stack(finished).mean(0) if finished else sample.canvas
+            done = last and 1 < plan.samples == len(finished)
+            spread = torch.stack(finished).std(0) if done else None
+            yield replace(note, samples=len(finished)), shown, spread
+
+
+def _at_energy(denoiser: Denoiser, energy_keV: float) -> Denoiser:
+    """The prior for another beam energy: the same potentials, phases scaled by sigma(E)."""
+    ratio = interaction_constant(denoiser.energy_keV) / interaction_constant(energy_keV)
+    return replace(denoiser, scale=denoiser.scale * ratio, energy_keV=energy_keV)
+
+
+def _check_finite(canvas: Tensor, snapshot: Snapshot) -> None:
+    if not bool(torch.isfinite(canvas).all()):
+        raise SolverError(
+            f"reconstruction diverged in step {snapshot.step} of {snapshot.total}; lower "
+            "guidance.strength or gradient.step, or check the calibration"
+        )
+
+
+def _explain(err: RuntimeError, device: torch.device) -> str:
+    if isinstance(err, torch.OutOfMemoryError) and device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return (
+            f"out of memory on {device}: {free / 2**30:.1f} GiB of {total / 2**30:.1f} GiB free; "
+            "lower guidance.patterns_per_step or object.wave_oversampling, or use device cpu"
+        )
+    return f"reconstruction failed on {device}: {str(err).splitlines()[0]}"

@@ -1,0 +1,64 @@
+"""The solver without a prior: preconditioned gradient steps on all data, seconds to a picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from napari_mep.reconstruction.plan import GradientPlan
+from napari_mep.reconstruction.problem import Problem
+
+__all__ = ["GradientStep", "solve_gradient"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GradientStep:
+    """Canvas after one step, and the relative amplitude residual before it."""
+
+    index: int
+    canvas: Tensor
+    residual: float
+
+
+def solve_gradient(problem: Problem, plan: GradientPlan) -> Iterator[GradientStep]:
+    """Projected, Nesterov-accelerated gradient steps from vacuum, divided by the illumination.
+
+    The amplitude objective is well conditioned once the illumination is divided out, so a handful
+    of steps reaches the noise. What they cannot find is depth: the data hardly resist it.
+    Momentum follows Nesterov (1983), restarted where the gradient turns against it or the objective
+    rises (O'Donoghue and Candes 2015). The second matters: the largest eigenvalue of the
+    preconditioned Hessian is about 1.5 and not 1, at which full steps converge but momentum alone
+    would make them diverge after some twelve iterations.
+
+    Parameters
+    ----------
+    problem : Problem
+        Data and model.
+    plan : GradientPlan
+        Number of steps and their length.
+
+    Yields
+    ------
+    GradientStep
+    """
+    canvas = torch.zeros(problem.grid.shape, device=problem.device)
+    ahead = canvas
+    weight, lowest = 1.0, math.inf
+    for i in range(plan.iterations):
+        result = problem.data_term(ahead)
+        # Potentials are positive. This also decides what the data cannot: the depth sum of a heavy
+        # column passes pi, and without it the solver settles one turn of phase too low.
+        new = (ahead - plan.step * problem.step_scale * result.gradient).clamp(min=0.0)
+        moved = new - canvas
+        value = float(result.value)
+        if float((result.gradient * moved).sum()) > 0 or value > lowest:
+            weight = 1.0
+        lowest = min(lowest, value)
+        next_weight = 0.5 * (1 + (1 + 4 * weight**2) ** 0.5)
+        momentum = (weight - 1) / next_weight
+        canvas, ahead, weight = new, new + momentum * moved, next_weight
+        yield GradientStep(i, canvas, result.residual)

@@ -1,0 +1,159 @@
+"""The settings of a reconstruction: one typed, immutable object that says everything.
+
+A plan is what a TOML file holds, what the command line builds, what the widget edits and what an
+exported result carries as provenance. Same plan, same data, same seed: same result.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from napari_mep.errors import PlanError
+
+__all__ = ["START_LOGSNR", "GradientPlan", "GuidancePlan", "ObjectPlan", "ReconstructionPlan"]
+
+START_LOGSNR = {"noise": -13.37, "gradient": 0.0}
+"""Where sampling starts unless the plan says otherwise: k = 800, and k = 1 for a warm start."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ObjectPlan(_Frozen):
+    """The reconstruction canvas."""
+
+    thickness_A: float | None = Field(
+        None, gt=0, description="Specimen thickness in A; None: from the calibration."
+    )
+    slice_thickness_A: float | None = Field(
+        None, gt=0, description="Slice thickness in A; None: the prior's (1.6 A)."
+    )
+    pixel_size_A: float | None = Field(
+        None, gt=0, description="Lateral voxel in A; None: the prior's (0.2 A)."
+    )
+    wave_oversampling: int = Field(
+        2,
+        ge=1,
+        le=4,
+        description="Width of the wave window in detector windows (1/detector step). 1 lets the "
+        "tail of a defocused probe wrap around; 2 models a binned detector properly.",
+    )
+
+
+class GradientPlan(_Frozen):
+    """The solver without a prior: gradient steps preconditioned by the illumination."""
+
+    iterations: int = Field(8, ge=1, le=10_000, description="Full-data steps.")
+    step: float = Field(1.0, gt=0, le=2, description="Step length; 1 is a Gauss-Newton step.")
+
+
+class GuidancePlan(_Frozen):
+    """How strongly the data pull on each x-prediction: x~ = x^ - g(logSNR) P grad L(x^)."""
+
+    schedule: Literal["shifted-sigmoid", "alpha", "constant"] = Field(
+        "shifted-sigmoid", description="Form of g(logSNR)."
+    )
+    strength: float = Field(1.0, ge=0, le=10, description="g0, in preconditioned steps.")
+    shift_logsnr: float | None = Field(
+        None,
+        ge=-20,
+        le=20,
+        description="lambda0 of the sigmoid; None: measured as ln(curvature of the data term).",
+    )
+    width_logsnr: float = Field(1.0, gt=0, le=20, description="tau, width of the sigmoid.")
+    gradient_at: Literal["prediction", "network"] = Field(
+        "prediction",
+        description="Where the gradient is taken: at the x-prediction, or through the network "
+        "(diffusion posterior sampling; about twice the network time).",
+    )
+    patterns_per_step: int | None = Field(
+        256, ge=1, description="Random diffraction patterns in each step; None: all."
+    )
+
+
+class ReconstructionPlan(_Frozen):
+    """Everything a reconstruction depends on, besides the data.
+
+    Raises
+    ------
+    PlanError
+        From `from_toml` and `parse`, with one line that names the field and the remedy.
+    """
+
+    method: Literal["mep", "gradient"] = Field("mep", description="Which solver.")
+    prior: str = Field("perovskite", description="Name of a shipped prior or path of its weights.")
+    steps: int = Field(8, ge=2, le=10_000, description="Sampling steps of each sample.")
+    samples: int = Field(
+        4,
+        ge=1,
+        le=256,
+        description="Posterior samples; the result is their mean.",
+    )
+    start: Literal["noise", "gradient"] = Field(
+        "gradient",
+        description="Start from pure noise, or from the gradient solution noised to start_logsnr.",
+    )
+    start_logsnr: float | None = Field(
+        None,
+        ge=-20,
+        le=10,
+        description="Where sampling starts; None: -13.4 (noise), 0 (gradient).",
+    )
+    end_logsnr: float = Field(4.6, ge=-10, le=20, description="Where sampling ends.")
+    eta: float = Field(1.0, ge=0, le=1, description="Stochasticity: 1 is the SDE, 0 the ODE.")
+    likelihood: Literal["amplitude", "poisson"] = Field(
+        "amplitude", description="Counting statistics of the data term; poisson for low doses."
+    )
+    guidance: GuidancePlan = GuidancePlan()
+    gradient: GradientPlan = GradientPlan()
+    object: ObjectPlan = ObjectPlan()
+    tile_overlap: float = Field(0.25, ge=0, lt=1, description="Lateral overlap of prior tiles.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of every random number.")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        start = START_LOGSNR[self.start] if self.start_logsnr is None else self.start_logsnr
+        if start >= self.end_logsnr:
+            raise ValueError(f"start_logsnr {start} must lie below end_logsnr {self.end_logsnr}")
+        return self
+
+    @classmethod
+    def parse(cls, values: dict[str, Any], source: str = "plan") -> ReconstructionPlan:
+        """Validate a nested dictionary; errors become one line."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as err:
+            raise PlanError(f"{source}: {describe_validation_error(err)}") from None
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> ReconstructionPlan:
+        """Read a plan from a TOML file."""
+        path = Path(path)
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise PlanError(f"plan file {path}: no such file") from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
+            raise PlanError(f"plan file {path}: not readable as TOML ({err})") from None
+        return cls.parse(values, source=f"plan file {path}")
+
+    def replace(self, **changes: Any) -> ReconstructionPlan:
+        """Validated copy with changes; nested plans are given as dictionaries or plans."""
+        return self.parse({**self.model_dump(), **changes})
+
+
+def describe_validation_error(err: ValidationError) -> str:
+    """First problem of a pydantic error as one line: field, value and what is allowed."""
+    first = err.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "settings"
+    if first["type"] == "extra_forbidden":
+        return f"unknown key '{where}'; remove it or check its spelling"
+    value = first.get("input")
+    shown = f" = {value!r}" if isinstance(value, (int, float, str, bool)) else ""
+    return f"{where}{shown}: {first['msg']}"

@@ -1,0 +1,44 @@
+"""What can be said against a plan before it runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_mep.reconstruction.geometry import model_voxels
+
+if TYPE_CHECKING:
+    from napari_mep.data.dataset import DiffractionDataset
+    from napari_mep.reconstruction.plan import ReconstructionPlan
+
+__all__ = ["preflight"]
+
+
+def preflight(dataset: DiffractionDataset, plan: ReconstructionPlan) -> None:
+    """Raise what `reconstruct` would raise before its first step, without reading any pattern.
+
+    Takes a second or two the first time, because it loads torch and reads the weights.
+
+    Parameters
+    ----------
+    dataset : DiffractionDataset
+        What is to be reconstructed; its patterns have a check of their own,
+        `DiffractionDataset.validate`.
+    plan : ReconstructionPlan
+        How.
+
+    Raises
+    ------
+    DeviceError
+        There is no such device.
+    WeightsError
+        Weights are missing, corrupted or do not fit their card.
+    PlanError
+        The thickness is unknown, the voxel is not the prior's or cannot be reached with this
+        detector, or a probe array does not fit.
+    """
+    from napari_mep.prior.files import load_prior
+    from napari_mep.reconstruction.engine import resolve_device
+
+    resolve_device(plan.device)
+    prior_voxel_A = load_prior(plan.prior).voxel_size_A if plan.method == "mep" else None
+    model_voxels(dataset, plan, prior_voxel_A)

@@ -1,0 +1,254 @@
+"""The inverse problem of one dataset: canvas, forward model, data and the scale of a data step."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_mep.physics.detector import bin_intensities
+from napari_mep.physics.likelihood import LikelihoodKind, LikelihoodResult
+from napari_mep.physics.multislice import MultisliceModel
+from napari_mep.physics.noise import expected_residual_floor
+from napari_mep.physics.optics import fresnel_propagator
+from napari_mep.physics.probe import (
+    Aberrations,
+    probe_fourier,
+    probe_from_array,
+    probe_radius_A,
+)
+from napari_mep.reconstruction.geometry import CanvasGrid, canvas_grid, model_voxels
+
+if TYPE_CHECKING:
+    from napari_mep.data.dataset import DiffractionDataset
+    from napari_mep.reconstruction.plan import ReconstructionPlan
+
+__all__ = ["CanvasGrid", "Interrupted", "Problem", "build_problem"]
+
+_log = logging.getLogger(__name__)
+
+# The canvas reaches as far beyond the scan as this share of the probe's intensity does.
+_PROBE_SHARE = 0.98
+# Where the beam hardly goes a full step would amplify noise: illumination is floored here.
+_FAINT = 0.05
+
+
+# Patterns between two looks at the stop flag: a tenth of a second of work on one CPU core.
+_PATTERNS_AT_ONCE = {"cpu": 32}
+
+
+class Interrupted(Exception):
+    """The user asked to stop in the middle of a step."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Problem:
+    """Everything that solvers need to know about the data.
+
+    Parameters
+    ----------
+    grid : CanvasGrid
+        The canvas.
+    model : MultisliceModel
+        Forward model.
+    positions_px : (N, 2) float64 ndarray
+        Probe centres on the canvas.
+    counts : (N, Ky, Kx) float32 tensor
+        Electrons, zero frequency at the corner.
+    step_scale : (Y, X) tensor
+        What a gradient is multiplied with to make one preconditioned step: 1 / (2 nz W), with
+        W the illumination; nz because a phase error shared by all slices adds up.
+    curvature : float
+        Median of 1 / step_scale over the scanned area, 1/rad^2: the stiffness of the depth sum.
+    residual_floor : float
+        Relative amplitude residual that counting noise leaves.
+    likelihood : str
+        "amplitude" or "poisson".
+    device : torch.device
+        Where solvers run.
+    stop : threading.Event
+        Interrupts a step that is under way.
+    """
+
+    grid: CanvasGrid
+    model: MultisliceModel
+    positions_px: np.ndarray
+    counts: Tensor
+    step_scale: Tensor
+    curvature: float
+    residual_floor: float
+    likelihood: LikelihoodKind
+    device: torch.device
+    stop: threading.Event
+
+    def check_stop(self) -> None:
+        """Raise `Interrupted` once the user has asked to stop."""
+        if self.stop.is_set():
+            raise Interrupted
+
+    def data_term(self, canvas: Tensor, indices: np.ndarray | None = None) -> LikelihoodResult:
+        """Negative log-likelihood of a canvas and its gradient, scaled to all patterns.
+
+        Parameters
+        ----------
+        canvas : (z, y, x) float32 tensor
+            Phase in radians.
+        indices : int ndarray, optional
+            Patterns to use; all by default. Value and gradient are extrapolated to all of them.
+        """
+        phase = canvas[: self.grid.measured_slices]
+        chosen = np.arange(len(self.positions_px)) if indices is None else indices
+        share = len(self.positions_px) / len(chosen)
+        gradient = torch.zeros_like(canvas)
+        value = misfit = signal = torch.zeros((), device=canvas.device)
+        size = _PATTERNS_AT_ONCE.get(self.device.type, len(chosen))
+        for first in range(0, len(chosen), size):
+            self.check_stop()
+            part = chosen[first : first + size]
+            counts = self.counts[torch.from_numpy(part).to(self.counts.device)]
+            result = self.model.likelihood(phase, self.positions_px[part], counts, self.likelihood)
+            gradient[: self.grid.measured_slices] += result.gradient * share
+            value, misfit = value + result.value * share, misfit + result.misfit
+            signal = signal + result.signal
+        return LikelihoodResult(value, gradient, misfit, signal)
+
+
+def build_problem(
+    dataset: DiffractionDataset,
+    plan: ReconstructionPlan,
+    *,
+    device: torch.device,
+    prior_voxel_A: tuple[float, float, float] | None = None,
+    smallest_canvas: tuple[int, int, int] = (1, 1, 1),
+    stop: threading.Event | None = None,
+) -> Problem:
+    """Set up the inverse problem.
+
+    Parameters
+    ----------
+    dataset : DiffractionDataset
+        Patterns and calibration.
+    plan : ReconstructionPlan
+        Object settings.
+    device : torch.device
+        Where solvers will run.
+    prior_voxel_A : tuple of 3 floats, optional
+        Voxel (dz, dy, dx) that a prior dictates.
+    smallest_canvas : (z, y, x) ints
+        The canvas is at least this large.
+    stop : threading.Event, optional
+        Interrupts a step that is under way.
+
+    Raises
+    ------
+    PlanError
+        If the thickness is unknown, or the voxel cannot be reached with this detector.
+    """
+    calibration = dataset.calibration
+    voxels = model_voxels(dataset, plan, prior_voxel_A)
+    thickness, detector, n_slices = voxels.thickness_A, voxels.detector_pixels, voxels.n_slices
+    slice_A, pixel_A = voxels.slice_thickness_A, voxels.pixel_size_A
+
+    s = plan.object.wave_oversampling
+    probe = _probe(dataset, s, detector, pixel_A)
+    exit_probe = probe * fresnel_propagator(
+        (s * detector, s * detector), pixel_A, thickness, calibration.beam_energy_keV
+    )
+    margin_A = max(probe_radius_A(p, pixel_A, _PROBE_SHARE) for p in (probe, exit_probe))
+    positions_A = dataset.positions_A()
+    grid = canvas_grid(
+        positions_A, margin_A, (slice_A, pixel_A, pixel_A), n_slices, smallest_canvas
+    )
+    positions_px = positions_A / pixel_A + np.array(grid.corner_px)
+
+    counts, mask = _fit_detector(dataset, detector)
+    electrons = _electrons(counts, mask, probe, s)
+    model = MultisliceModel(
+        probe.to(torch.complex64),
+        pixel_size_A=pixel_A,
+        slice_thickness_A=slice_A,
+        energy_keV=calibration.beam_energy_keV,
+        detector_shape=(detector, detector),
+        oversampling=s,
+        electrons=electrons,
+        mask=mask,
+    )
+    illumination = model.illumination(grid.shape[1:], positions_px, n_slices, device=device)
+    floored = torch.clamp(illumination, min=_FAINT * float(illumination.max()))
+    stiffness = 2 * n_slices * floored
+    (y0, y1), (x0, x1) = grid.scanned_px
+    mean = counts.mean(0).numpy()
+    measured = mean if mask is None else mean[mask.numpy()]
+    _log.info("canvas %s voxels, %d patterns, %.3g e/pattern", grid.shape, len(counts), electrons)
+    return Problem(
+        grid=grid,
+        model=model,
+        positions_px=positions_px,
+        counts=counts.to(device),
+        step_scale=1 / stiffness,
+        curvature=float(stiffness[y0:y1, x0:x1].median()),
+        residual_floor=expected_residual_floor(measured),
+        likelihood=plan.likelihood,
+        device=device,
+        stop=stop or threading.Event(),
+    )
+
+
+def _electrons(counts: Tensor, mask: Tensor | None, probe: Tensor, oversampling: int) -> float:
+    """Electrons in a pattern of vacuum: the mean of those counted, over the share that was seen.
+
+    Without a mask that is all of them: a pure phase object scatters, it does not absorb.
+    """
+    counted = float(counts.sum(dtype=torch.float64)) / len(counts)
+    if mask is None:
+        return counted
+    vacuum = bin_intensities(probe.abs().square(), oversampling)
+    return counted * float(vacuum.sum() / vacuum[mask.to(vacuum.device)].sum())
+
+
+def _fit_detector(dataset: DiffractionDataset, detector: int) -> tuple[Tensor, Tensor | None]:
+    """Counts (N, K, K) with zero frequency at the corner, and the mask of measured pixels."""
+    counts = torch.from_numpy(dataset.counts())
+    measured = np.ones(dataset.detector_shape, bool) if dataset.mask is None else dataset.mask
+    mask = torch.from_numpy(np.ascontiguousarray(measured))
+    counts, mask = (_centred_resize(array, detector) for array in (counts, mask))
+    counts = torch.fft.ifftshift(counts, dim=(-2, -1)).contiguous()
+    mask = torch.fft.ifftshift(mask, dim=(-2, -1)).contiguous()
+    return counts, None if bool(mask.all()) else mask
+
+
+def _centred_resize(array: Tensor, size: int) -> Tensor:
+    """Crop or zero-pad the last two axes, keeping index K // 2 at the new K // 2."""
+    for axis in (-2, -1):
+        old = array.shape[axis]
+        before = size // 2 - old // 2
+        if before < 0 or size - old - before < 0:
+            array = array.narrow(axis, max(0, -before), min(old, size))
+            before, old = max(0, before), array.shape[axis]
+        after = size - old - before
+        if before or after:
+            pad = [0, 0, 0, 0]
+            pad[(0 if axis == -1 else 2) : (2 if axis == -1 else 4)] = [before, after]
+            array = torch.nn.functional.pad(array, pad)
+    return array
+
+
+def _probe(dataset: DiffractionDataset, s: int, detector: int, pixel_A: float) -> Tensor:
+    """Fourier probe on the wave window: the dataset's own array, else from the aberrations."""
+    calibration = dataset.calibration
+    window = s * detector
+    if dataset.probe is not None:
+        wave = torch.from_numpy(np.ascontiguousarray(dataset.probe))
+        return probe_from_array(_centred_resize(wave, window))
+    return probe_fourier(
+        (window, window),
+        pixel_A,
+        calibration.beam_energy_keV,
+        calibration.convergence_semiangle_mrad,
+        Aberrations.from_defocus(calibration.defocus_A, calibration.spherical_aberration_A),
+    )

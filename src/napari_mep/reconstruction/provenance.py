@@ -1,0 +1,84 @@
+"""Where a result comes from: everything needed to make it again."""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from napari_mep import __version__
+from napari_mep.prior.catalogue import load_card
+
+if TYPE_CHECKING:
+    from napari_mep.data.dataset import DiffractionDataset
+    from napari_mep.reconstruction.plan import ReconstructionPlan
+    from napari_mep.reconstruction.snapshot import Snapshot
+
+__all__ = ["outcome", "provenance"]
+
+_PACKAGES = ("torch", "numpy", "zarr", "abtem")
+
+
+def provenance(
+    dataset: DiffractionDataset,
+    plan: ReconstructionPlan,
+    last: Snapshot | None = None,
+    *,
+    fingerprint: str | None = None,
+) -> dict[str, Any]:
+    """What an exported reconstruction carries besides its voxels.
+
+    Parameters
+    ----------
+    dataset : DiffractionDataset
+        The data.
+    plan : ReconstructionPlan
+        The settings.
+    last : Snapshot, optional
+        The snapshot whose volume is exported; see `outcome`. None while there is none yet.
+    fingerprint : str, optional
+        Of the dataset, where it is known already: making it reads patterns.
+
+    Returns
+    -------
+    dict
+        Values that JSON can hold.
+
+    Raises
+    ------
+    WeightsError
+        The prior that the plan names is not there.
+    """
+    record: dict[str, Any] = {
+        "method": plan.method,
+        "plan": plan.model_dump(mode="json"),
+        "data": {
+            "name": dataset.name,
+            "fingerprint": fingerprint or dataset.fingerprint(),
+            "calibration": dataset.calibration.model_dump(mode="json"),
+        },
+        "versions": {
+            "napari-mep": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in _PACKAGES},
+        },
+    }
+    if plan.method == "mep":
+        card = load_card(plan.prior)
+        record["prior"] = {"name": card.name, "sha256": card.sha256}
+    return record if last is None else record | outcome(last)
+
+
+def outcome(last: Snapshot) -> dict[str, Any]:
+    """How a run ended, and when; one that was stopped is told by its step and total."""
+    return {
+        "method": last.method,
+        "step": last.step,
+        "total": last.total,
+        "samples": last.samples,
+        "residual": last.residual,
+        "residual_floor": last.residual_floor,
+        "seconds": last.seconds,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,90 @@
+"""The solver without a prior finds a small specimen, where it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_mep.reconstruction.gradient import solve_gradient
+from napari_mep.reconstruction.plan import GradientPlan
+from napari_mep.reconstruction.problem import build_problem
+
+CPU = torch.device("cpu")
+
+
+def _solve(dataset, plan, **settings):
+    problem = build_problem(dataset, plan, device=CPU)
+    steps = list(solve_gradient(problem, GradientPlan(**settings)))
+    return problem, steps, problem.grid.crop(steps[-1].canvas)
+
+
+def test_depth_sum_is_found_in_its_place(dataset, plan, truth):
+    _, steps, volume = _solve(dataset, plan, iterations=16)
+    found, true = volume.depth_sum(), truth(volume).sum(0)
+    assert np.corrcoef(found.ravel(), true.ravel())[0, 1] > 0.98
+    assert np.unravel_index(found.argmax(), found.shape) == np.unravel_index(
+        true.argmax(), true.shape
+    )
+    # a specimen moved by one pixel would fit far worse
+    for axis in (0, 1):
+        moved = np.roll(found, 1, axis)
+        assert np.corrcoef(moved.ravel(), true.ravel())[0, 1] < 0.9
+    residuals = [s.residual for s in steps]
+    assert residuals[-1] < 0.1 * residuals[0]
+
+
+def test_rotated_and_non_square_scans_too(make_dataset, plan, truth):
+    dataset = make_dataset((6, 9), scan_rotation_deg=20.0, scan_step_A=(0.45, 0.35))
+    _, _, volume = _solve(dataset, plan, iterations=12)
+    inner = np.s_[2:-2, 2:-2]
+    found, true = volume.depth_sum()[inner], truth(volume).sum(0)[inner]
+    assert np.corrcoef(found.ravel(), true.ravel())[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("likelihood", ["amplitude", "poisson"])
+def test_noise_is_reached_and_hardly_fitted(make_dataset, plan, likelihood):
+    dataset = make_dataset(electrons=3e5, seed=2)
+    problem, steps, _ = _solve(dataset, plan.replace(likelihood=likelihood), iterations=8)
+    residuals = [s.residual for s in steps]
+    assert residuals[0] > 2 * problem.residual_floor
+    assert 0.7 * problem.residual_floor < residuals[-1] < 1.3 * problem.residual_floor
+
+
+def test_vacuum_stays_vacuum(make_dataset, plan):
+    problem = build_problem(make_dataset(), plan, device=CPU)
+    vacuum = problem.model.intensities(torch.zeros(problem.grid.shape), problem.positions_px)
+    problem.counts.copy_(vacuum)
+    *_, last = solve_gradient(problem, GradientPlan(iterations=3))
+    assert float(last.canvas.abs().max()) < 1e-4
+
+
+def test_each_step_is_reported_with_the_residual_before_it(dataset, plan):
+    problem, steps, _ = _solve(dataset, plan, iterations=3)
+    assert [s.index for s in steps] == [0, 1, 2]
+    vacuum = problem.data_term(torch.zeros(problem.grid.shape)).residual
+    assert steps[0].residual == vacuum
+    assert steps[1].residual == problem.data_term(steps[0].canvas).residual
+
+
+def test_momentum_is_worth_its_name(dataset, plan):
+    # Nesterov's acceleration beats the same number of plain steps by far.
+    problem, steps, _ = _solve(dataset, plan, iterations=10, step=0.5)
+    canvas = torch.zeros(problem.grid.shape)
+    for _ in range(10):
+        canvas = canvas - 0.5 * problem.step_scale * problem.data_term(canvas).gradient
+    accelerated = float(problem.data_term(steps[-1].canvas).value)
+    assert accelerated < 0.5 * float(problem.data_term(canvas).value)
+
+
+def test_full_steps_do_not_diverge_however_many(dataset, plan):
+    # The preconditioned Hessian has eigenvalues up to 1.5, where momentum without restarts grows.
+    _, steps, _ = _solve(dataset, plan, iterations=60, step=1.0)
+    residuals = [s.residual for s in steps]
+    assert max(residuals[20:]) < 0.1 * residuals[0]
+    assert residuals[-1] == pytest.approx(min(residuals), rel=0.2)
+
+
+def test_phases_are_positive(make_dataset, plan):
+    _, steps, _ = _solve(make_dataset(electrons=1e3, seed=4), plan, iterations=5)
+    assert all(float(step.canvas.min()) >= 0 for step in steps)

@@ -1,0 +1,40 @@
+"""What a result remembers suffices to make it again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from napari_mep.errors import WeightsError
+from napari_mep.prior.catalogue import load_card
+from napari_mep.reconstruction import ReconstructionPlan, Snapshot
+from napari_mep.reconstruction.provenance import outcome, provenance
+
+LAST = Snapshot("mep", 3, 9, "sampling", None, 0.034, 0.031, 1.0, -1.2, 3.6, 7.2)
+
+
+def test_the_record_is_json_and_names_everything(dataset, mep_plan, prior):
+    record = json.loads(json.dumps(provenance(dataset, mep_plan, LAST)))
+    assert ReconstructionPlan.parse(record["plan"]) == mep_plan
+    assert record["data"]["fingerprint"] == dataset.fingerprint()
+    assert record["data"]["calibration"]["beam_energy_keV"] == 300.0
+    assert record["prior"] == {"name": "white", "sha256": load_card(prior).sha256}
+    assert {"napari-mep", "python", "torch", "numpy"} <= set(record["versions"])
+    assert (record["method"], record["step"], record["total"]) == ("mep", 3, 9)
+    assert (record["residual"], record["residual_floor"]) == (0.034, 0.031)
+    assert record["created"].endswith("+00:00")
+
+
+def test_before_the_first_step_there_is_no_outcome(dataset, plan):
+    record = provenance(dataset, plan, fingerprint="known")
+    assert record["data"]["fingerprint"] == "known"
+    assert record["method"] == "gradient"
+    assert "prior" not in record
+    assert not set(outcome(LAST)) - {"method"} & set(record)
+
+
+def test_a_prior_that_is_not_there_is_an_error(dataset, mep_plan, prior):
+    prior.unlink()
+    with pytest.raises(WeightsError, match="no such weights file"):
+        provenance(dataset, mep_plan)

@@ -1,0 +1,85 @@
+"""Guidance schedules: their limits, and where they stand when the curvature is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from napari_mep.reconstruction.plan import START_LOGSNR, GuidancePlan, ReconstructionPlan
+from napari_mep.reconstruction.schedules import (
+    guidance_weight,
+    logsnr_schedule,
+    preview_weights,
+)
+
+LOGSNR = np.linspace(-20, 20, 401)
+
+
+@pytest.mark.parametrize("start", ["noise", "gradient"])
+def test_levels_are_linear_and_end_where_the_plan_says(start):
+    first = START_LOGSNR[start]
+    levels = logsnr_schedule(ReconstructionPlan(start=start, steps=11, end_logsnr=5.0))
+    assert levels.shape == (11,)
+    assert (levels[0], levels[-1]) == (first, 5.0)
+    np.testing.assert_allclose(np.diff(levels), (5.0 - first) / 10)
+    given = logsnr_schedule(ReconstructionPlan(start=start, start_logsnr=-7.0))
+    assert given[0] == -7.0
+
+
+def test_shifted_sigmoid_falls_from_strength_to_zero():
+    plan = GuidancePlan(schedule="shifted-sigmoid", strength=0.7, width_logsnr=1.5)
+    weight = guidance_weight(LOGSNR, plan, shift=2.0)
+    assert weight[0] == pytest.approx(0.7, rel=1e-5)
+    assert weight[-1] == pytest.approx(0, abs=1e-4)
+    assert np.diff(weight).max() < 0
+    assert guidance_weight(np.array([2.0]), plan, 2.0)[0] == pytest.approx(0.35)
+    # one width on either side: sigmoid(+-1)
+    sides = guidance_weight(np.array([0.5, 3.5]), plan, 2.0)
+    np.testing.assert_allclose(sides, 0.7 / (1 + np.exp([-1.0, 1.0])))
+
+
+@pytest.mark.parametrize("curvature", [0.1, 3.0, 200.0])
+def test_default_shift_makes_the_exact_guided_mean(curvature):
+    # C / (1 + C h) with C = exp(-logsnr), in preconditioned steps of 1 / h
+    variance = np.exp(-LOGSNR)
+    exact = variance * curvature / (1 + variance * curvature)
+    weight = guidance_weight(LOGSNR, GuidancePlan(), shift=math.log(curvature))
+    np.testing.assert_allclose(weight, exact, rtol=1e-9, atol=1e-15)
+
+
+def test_a_shift_in_the_plan_wins_over_the_measured_one():
+    plan = GuidancePlan(shift_logsnr=-1.0)
+    assert guidance_weight(np.array([-1.0]), plan, shift=5.0)[0] == pytest.approx(0.5)
+
+
+def test_alpha_grows_with_the_signal():
+    plan = GuidancePlan(schedule="alpha", strength=2.0)
+    weight = guidance_weight(LOGSNR, plan, shift=99.0)
+    np.testing.assert_allclose(weight, 2.0 / np.sqrt(1 + np.exp(-LOGSNR)))
+    assert np.diff(weight).min() > 0
+
+
+def test_constant_is_constant():
+    weight = guidance_weight(LOGSNR, GuidancePlan(schedule="constant", strength=0.4), shift=1.0)
+    assert set(weight) == {0.4}
+
+
+def test_extreme_levels_do_not_overflow():
+    for schedule in ("shifted-sigmoid", "alpha", "constant"):
+        plan = GuidancePlan(schedule=schedule, width_logsnr=1e-3)
+        assert np.isfinite(guidance_weight(np.array([-1e4, 0, 1e4]), plan, 0.0)).all()
+
+
+def test_preview_shows_what_the_sampler_will_do():
+    plan = ReconstructionPlan(steps=17)
+    levels, weight = preview_weights(plan, curvature=50.0)
+    np.testing.assert_array_equal(levels, logsnr_schedule(plan))
+    np.testing.assert_array_equal(weight, guidance_weight(levels, plan.guidance, math.log(50.0)))
+
+
+def test_preview_without_data_shows_a_typical_curve():
+    levels, weight = preview_weights(ReconstructionPlan(start="noise", end_logsnr=12.0, steps=200))
+    centre = levels[np.abs(weight - 0.5).argmin()]
+    assert 4 < centre < 7
