@@ -1,0 +1,267 @@
+"""Choosing a scan: a path or a layer that knows its scan, and a calibration file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from html import escape
+from typing import Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QGroupBox,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QMenu,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_mep.widgets._background import BackgroundCall
+from napari_mep.widgets._opening import OpenedScan, open_scan
+from napari_mep.widgets._theme import error_text, warning_text
+
+__all__ = ["DataPanel", "Opener", "scan_of_layer"]
+
+Opener = Callable[[str, str | None], OpenedScan]
+"""Opens (path, calibration file or None); called in a thread."""
+
+_NO_LAYER = "choose a layer…"
+
+
+def scan_of_layer(layer: Any) -> str | None:
+    """Path of the scan that a layer was made from, None if it says nothing about one."""
+    own = layer.metadata.get("napari_mep")
+    path = own.get("dataset_path") if isinstance(own, dict) else None
+    return str(path) if path else None
+
+
+class DataPanel(QGroupBox):
+    """Where the patterns come from.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer or ViewerModel
+        Its layers are offered if they carry a scan in ``metadata["napari_mep"]["dataset_path"]``.
+    opener : callable
+        Opens a scan; see `Opener`.
+
+    Attributes
+    ----------
+    changed : Signal
+        The scan, or the reason why there is none, has changed.
+    """
+
+    changed = Signal()
+
+    def __init__(
+        self, viewer: Any, *, opener: Opener = open_scan, parent: QWidget | None = None
+    ) -> None:
+        super().__init__("Data", parent)
+        self._viewer = viewer
+        self._opener = opener
+        self._scan: OpenedScan | None = None
+        self._problem = "choose a 4D-STEM scan"
+        self._asked = ("", "")
+        self._call = BackgroundCall(self)
+        self._call.succeeded.connect(self._on_opened)
+        self._call.failed.connect(self._on_failed)
+
+        self.path = QLineEdit()
+        self.path.setPlaceholderText("scan.zarr, scan.npy, file.h5::/path/in/file")
+        self.path.setToolTip(
+            "4D-STEM patterns (scan_y, scan_x, ky, kx): Zarr folder, .npy, .npz or HDF5; name an "
+            "array inside a file as file.h5::/path/in/file"
+        )
+        self.layers = QComboBox()
+        self.layers.setToolTip("Layers that know the scan they were made from")
+        # Long layer names must not widen the dock.
+        self.layers.setMinimumContentsLength(8)
+        self.layers.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.calibration = QLineEdit()
+        self.calibration.setPlaceholderText("as in the file")
+        self.calibration.setToolTip(
+            "TOML file with beam energy (keV), semi-angle (mrad), scan step (Å), detector step "
+            "(1/Å), ...; its values win over those of the data file"
+        )
+        self.summary = QLabel()
+        self.summary.setWordWrap(True)
+        self.summary.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.summary.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.setHorizontalSpacing(8)
+        form.setVerticalSpacing(4)
+        self._labels = [QLabel("Scan"), QLabel("from layer"), QLabel("Calibration")]
+        browse = _browse_button({"File…": self._browse_file, "Zarr folder…": self._browse_folder})
+        rows = (
+            _beside(self.path, browse),
+            self.layers,
+            _beside(self.calibration, _browse_button({"TOML file…": self._browse_calibration})),
+        )
+        for label, row in zip(self._labels, rows, strict=True):
+            form.addRow(label, row)
+        self._labels[0].setBuddy(self.path)
+        self._labels[1].setBuddy(self.layers)
+        self._labels[2].setBuddy(self.calibration)
+        layout = QVBoxLayout(self)
+        layout.addLayout(form)
+        layout.addWidget(self.summary)
+
+        self.path.editingFinished.connect(self._open)
+        self.calibration.editingFinished.connect(self._open)
+        self.layers.activated.connect(self._on_layer_chosen)
+        for event in (viewer.layers.events.inserted, viewer.layers.events.removed):
+            event.connect(self._on_layers_changed)
+        self._on_layers_changed()
+        self._show()
+
+    @property
+    def scan(self) -> OpenedScan | None:
+        """The opened scan, None while there is none that could be reconstructed."""
+        return self._scan if self._scan is not None and self._scan.dataset is not None else None
+
+    @property
+    def problem(self) -> str:
+        """Why `scan` is None, one line."""
+        return self._problem
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether a file is being opened."""
+        return self._call.busy
+
+    def set_source(self, path: str, calibration: str = "") -> None:
+        """Open a scan, as if the paths had been typed."""
+        self.path.setText(path)
+        self.calibration.setText(calibration)
+        self._open()
+
+    def set_label_width(self, width: int) -> None:
+        """Line up with the labels of other groups."""
+        for label in self._labels:
+            label.setMinimumWidth(width)
+
+    def set_locked(self, locked: bool) -> None:
+        """Keep the choice while a run uses it."""
+        for part in (self.path, self.calibration, self.layers):
+            part.setEnabled(not locked)
+
+    def disconnect_viewer(self) -> None:
+        """Stop listening to the viewer; called when the widget goes."""
+        for event in (self._viewer.layers.events.inserted, self._viewer.layers.events.removed):
+            event.disconnect(self._on_layers_changed)
+        self._call.cancel()
+
+    def _open(self) -> None:
+        asked = (self.path.text().strip(), self.calibration.text().strip())
+        if asked == self._asked:  # leaving a field is no reason to read the file again
+            return
+        self._asked = asked
+        self._scan = None
+        path, calibration = asked
+        if path:
+            self._problem = "opening…"
+            self._call.submit(partial(self._opener, path, calibration or None))
+        else:
+            self._call.cancel()
+            self._problem = "choose a 4D-STEM scan"
+        self._show()
+
+    def _on_opened(self, scan: OpenedScan) -> None:
+        self._scan = scan
+        self._problem = scan.problem
+        self._show()
+
+    def _on_failed(self, reason: str) -> None:
+        self._problem = reason
+        self._asked = ("", "")  # the user may mend the file and try again
+        self._show()
+
+    def _show(self) -> None:
+        lines = [escape(line) for line in (self._scan.summary if self._scan else ())]
+        if self._scan is not None and self._scan.caution:
+            lines.append(warning_text(self, self._scan.caution))
+        if self._problem and self.path.text().strip():
+            bad = not self._call.busy
+            lines.append(error_text(self, self._problem) if bad else escape(self._problem))
+        self.summary.setText("<br>".join(lines))
+        self.summary.setVisible(bool(lines))
+        # The details are columns of text, which only a fixed-width font keeps in line.
+        details = self._scan.details if self._scan else ""
+        self.summary.setToolTip(f"<pre>{escape(details)}</pre>" if details else "")
+        self.changed.emit()
+
+    def _on_layers_changed(self, _event: object = None) -> None:
+        known: dict[str, str] = {}  # each scan once, by its first layer
+        for layer in self._viewer.layers:
+            path = scan_of_layer(layer)
+            if path:
+                known.setdefault(path, layer.name)
+        self.layers.clear()
+        self.layers.addItem(_NO_LAYER)
+        for path, name in known.items():
+            self.layers.addItem(name, path)
+        for part in (self.layers, self._labels[1]):
+            part.setVisible(bool(known))
+        index = self.layers.findData(self.path.text().strip())
+        if index > 0:
+            self.layers.setCurrentIndex(index)
+        elif known and not self.path.text().strip():
+            # A sample that was just opened is what the user wants to see reconstructed.
+            self.layers.setCurrentIndex(1)
+            self.set_source(next(iter(known)))
+
+    def _on_layer_chosen(self, index: int) -> None:
+        path = self.layers.itemData(index)
+        if path:
+            self.set_source(path)
+
+    def _browse_file(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "4D-STEM scan")
+        if path:
+            self.set_source(path, self.calibration.text())
+
+    def _browse_folder(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "4D-STEM scan (Zarr folder)")
+        if path:
+            self.set_source(path, self.calibration.text())
+
+    def _browse_calibration(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Calibration", filter="TOML (*.toml)")
+        if path:
+            self.set_source(self.path.text(), path)
+
+
+def _browse_button(actions: dict[str, Callable[[], None]]) -> QToolButton:
+    button = QToolButton()
+    button.setText("…")
+    button.setToolTip("Browse")
+    if len(actions) == 1:
+        button.clicked.connect(next(iter(actions.values())))
+        return button
+    menu = QMenu(button)
+    for text, slot in actions.items():
+        menu.addAction(text, slot)
+    # Not setMenu: the arrow that it draws would cover the dots.
+    button.clicked.connect(lambda: menu.exec(button.mapToGlobal(button.rect().bottomLeft())))
+    return button
+
+
+def _beside(field: QWidget, button: QWidget) -> QWidget:
+    box = QWidget()
+    layout = QHBoxLayout(box)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(4)
+    layout.addWidget(field, 1)
+    layout.addWidget(button)
+    return box

@@ -1,0 +1,121 @@
+"""Opening a scan for the widget: patterns, a short description, and what stands in the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["OpenedScan", "open_scan", "summary_lines"]
+
+_DISK_TOLERANCE = 0.15  # a measured disk this far from the calibrated one is worth a question
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedScan:
+    """What the widget needs to know about a scan.
+
+    Parameters
+    ----------
+    dataset : DiffractionDataset or None
+        None while the calibration is incomplete or impossible.
+    fingerprint : str
+        Identifies the data in the provenance of a result.
+    summary : tuple of str
+        Two or three short lines.
+    details : str
+        Everything, as the command ``napari-mep info`` prints it.
+    problem : str
+        Why no reconstruction can start; empty if it can.
+    caution : str
+        What looks doubtful; empty if nothing does.
+    """
+
+    dataset: Any
+    fingerprint: str
+    summary: tuple[str, ...]
+    details: str = ""
+    problem: str = ""
+    caution: str = ""
+
+
+def open_scan(path: str, calibration: str | None = None) -> OpenedScan:
+    """Open, check and describe a scan; takes seconds and belongs in a thread.
+
+    Parameters
+    ----------
+    path : str
+        File or Zarr folder, optionally with ``::/path/in/file``.
+    calibration : str, optional
+        TOML file whose values win over the file's.
+
+    Raises
+    ------
+    DataError
+        The file is missing, broken, of the wrong shape, or holds impossible counts.
+    CalibrationError
+        The TOML file has an unknown key or an impossible value.
+    """
+    from napari_mep.data.info import describe, format_lines
+    from napari_mep.data.readers import open_patterns
+
+    opened = open_patterns(path, calibration)
+    description = describe(opened)
+    summary = summary_lines(description)
+    details = "\n".join(format_lines(description))
+    if description["problems"]:
+        return OpenedScan(None, "", summary, details, problem=description["problems"][0])
+    dataset = opened.calibrated()
+    dataset.validate()
+    return OpenedScan(
+        dataset, dataset.fingerprint(), summary, details, caution=_caution(description)
+    )
+
+
+def summary_lines(description: dict[str, Any]) -> tuple[str, ...]:
+    """The few numbers by which one recognises a scan.
+
+    Parameters
+    ----------
+    description : dict
+        From `napari_mep.data.info.describe`.
+    """
+    scan_y, scan_x, ky, kx = description["shape"]
+    known = {n: e["value"] for n, e in description["calibration"].items()}
+    derived = {n: e["value"] for n, e in description["derived"].items()}
+    beam = [
+        f"{known[name]:.4g} {unit}"
+        for name, unit in (
+            ("beam_energy_keV", "keV"),
+            ("convergence_semiangle_mrad", "mrad"),
+        )
+        if name in known
+    ]
+    if "defocus_A" in known:
+        defocus = known["defocus_A"]
+        side = "underfocus" if defocus > 0 else "overfocus"
+        beam.append(f"{abs(defocus):.4g} Å {side}" if defocus else "in focus")
+    scan = [f"step {_lengths(known['scan_step_A'])} Å"] if "scan_step_A" in known else []
+    if "pixel_size" in derived:
+        scan.append(f"pixel {_lengths(derived['pixel_size'])} Å")
+    if "dose" in derived:
+        scan.append(f"{derived['dose']:.2g} e/Å²".replace("e+0", "e").replace("e+", "e"))
+    size = f"{scan_y} × {scan_x} patterns of {ky} × {kx} pixels"
+    return tuple(" · ".join(line) for line in ([size], beam, scan) if line)
+
+
+def _caution(description: dict[str, Any]) -> str:
+    """A disk in the data that is not where or as large as the calibration says."""
+    derived = {n: e["value"] for n, e in description["derived"].items()}
+    expected, measured = derived["bright_field_radius"], derived.get("measured_disk_radius")
+    if measured is not None and abs(measured / expected - 1) > _DISK_TOLERANCE:
+        return (
+            f"the bright-field disk is {measured:.3g} pixels wide in radius, the calibration "
+            f"expects {expected:.3g}: check semi-angle, detector step and beam energy"
+        )
+    return ""
+
+
+def _lengths(value: float | list[float]) -> str:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    distinct = dict.fromkeys(f"{v:.3g}" for v in values)
+    return " × ".join(distinct)

@@ -1,0 +1,207 @@
+"""The settings of a reconstruction as a form: one plan in, one plan out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QFormLayout, QGroupBox, QLabel, QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+from napari_mep.errors import MepError
+from napari_mep.prior.catalogue import shipped_priors
+from napari_mep.reconstruction.plan import ReconstructionPlan
+from napari_mep.widgets._fields import Look, editor_for, field_at
+from napari_mep.widgets._schedule_plot import SchedulePlot
+
+__all__ = ["Curve", "PlanForm"]
+
+Curve = Callable[[ReconstructionPlan], tuple[np.ndarray, np.ndarray]]
+"""(logSNR, weight) of each sampling step of a plan."""
+
+_DEFAULT_PRIOR = ReconstructionPlan.model_fields["prior"].default
+_METHOD = {
+    "method": Look("Method"),
+    "prior": Look("Prior", choices=shipped_priors() or [_DEFAULT_PRIOR]),
+    "steps": Look("Steps", step=5),
+    "samples": Look("Samples"),
+    "start": Look("Start from"),
+}
+_GUIDANCE = {
+    "guidance.schedule": Look("Schedule"),
+    "guidance.strength": Look("Strength g₀", step=0.1),
+    "guidance.shift_logsnr": Look("Shift λ₀", step=0.5, start=0.0),
+    "guidance.width_logsnr": Look("Width τ", step=0.1),
+    "guidance.gradient_at": Look("Gradient at"),
+    "guidance.patterns_per_step": Look("Patterns per step", none="all", step=32, start=128),
+}
+_COMPUTE = {
+    "device": Look("Device", choices=("auto", "cpu", "cuda", "mps")),
+    "seed": Look("Seed"),
+}
+_ADVANCED = {
+    "object.thickness_A": Look("Thickness", unit="Å", step=1.6, start=12.8),
+    "object.slice_thickness_A": Look("Slice thickness", unit="Å", step=0.1, start=1.6),
+    "object.pixel_size_A": Look("Pixel size", unit="Å", decimals=3, step=0.01, start=0.2),
+    "object.wave_oversampling": Look("Wave window"),
+    "gradient.iterations": Look("Gradient steps"),
+    "gradient.step": Look("Gradient step length", step=0.1),
+    "tile_overlap": Look("Tile overlap", step=0.05),
+    "start_logsnr": Look("Start logSNR", step=0.5, start=-3.0),
+    "end_logsnr": Look("End logSNR", step=0.5),
+    "eta": Look("Stochasticity η", step=0.1),
+    "likelihood": Look("Likelihood"),
+}
+# Settings that a method does not read are greyed out, so that nobody tunes them in vain.
+_ONLY_MEP = {
+    *(_METHOD.keys() - {"method"}),
+    *_GUIDANCE,
+    "tile_overlap",
+    "start_logsnr",
+    "end_logsnr",
+    "eta",
+}
+
+
+class PlanForm(QWidget):
+    """Edits one `ReconstructionPlan`; every setting of the plan has its row.
+
+    Parameters
+    ----------
+    curve : callable
+        Gives the guidance schedule of a plan for the picture.
+
+    Attributes
+    ----------
+    changed : Signal
+        After any edit; the plan may be invalid then.
+    """
+
+    changed = Signal()
+
+    def __init__(self, curve: Curve, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._curve = curve
+        self._editors: dict[str, Any] = {}
+        self._labels: dict[str, QLabel] = {}
+        self.plot = SchedulePlot()
+
+        guidance = self._group("Guidance by the data", _GUIDANCE)
+        guidance.layout().addRow(self.plot)
+        self.advanced = QCollapsible("Advanced")
+        self.advanced.setDuration(0)
+        inner = QWidget()
+        self._rows(QFormLayout(inner), _ADVANCED)
+        self.advanced.addWidget(inner)
+
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for part in (
+            self._group("Method", _METHOD),
+            guidance,
+            self._group("Compute", _COMPUTE),
+            self.advanced,
+        ):
+            layout.addWidget(part)
+        self._align()
+        self.set_plan(ReconstructionPlan())
+
+    def plan(self) -> ReconstructionPlan:
+        """The plan as it stands in the form.
+
+        Raises
+        ------
+        PlanError
+            Two settings contradict each other, or a text is not allowed.
+        """
+        values: dict[str, Any] = {}
+        for path, editor in self._editors.items():
+            *parents, name = path.split(".")
+            target = values
+            for parent in parents:
+                target = target.setdefault(parent, {})
+            target[name] = editor.value()
+        return ReconstructionPlan.parse(values, source="settings")
+
+    def set_plan(self, plan: ReconstructionPlan) -> None:
+        """Show a plan."""
+        values = plan.model_dump()
+        for path, editor in self._editors.items():
+            value: Any = values
+            for name in path.split("."):
+                value = value[name]
+            was_blocked = editor.blockSignals(True)
+            editor.set_value(value)
+            editor.blockSignals(was_blocked)
+        self._on_changed()
+
+    @property
+    def label_width(self) -> int:
+        """Width of the column of labels in pixels."""
+        return max(label.sizeHint().width() for label in self._labels.values())
+
+    def editor(self, path: str) -> Any:
+        """Editor of a setting by its dotted path, for example ``"guidance.strength"``."""
+        return self._editors[path]
+
+    def set_locked(self, locked: bool) -> None:
+        """Lock the settings while a run uses them; the picture stays alive."""
+        for editor in self._editors.values():
+            editor.setEnabled(not locked)
+        if not locked:
+            self._grey_out()
+
+    def _group(self, title: str, looks: dict[str, Look]) -> QGroupBox:
+        box = QGroupBox(title)
+        self._rows(QFormLayout(box), looks)
+        return box
+
+    def _rows(self, form: QFormLayout, looks: dict[str, Look]) -> None:
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
+        form.setHorizontalSpacing(8)
+        form.setVerticalSpacing(4)
+        for path, look in looks.items():
+            editor: Any = editor_for(field_at(ReconstructionPlan, path), look)
+            editor.setAccessibleName(look.label)
+            editor.changed.connect(self._on_changed)
+            label = QLabel(look.label)
+            label.setBuddy(editor)
+            label.setToolTip(editor.toolTip())
+            form.addRow(label, editor)
+            self._editors[path] = editor
+            self._labels[path] = label
+
+    def _align(self) -> None:
+        """One width for all labels, so that the groups line up."""
+        width = self.label_width
+        for label in self._labels.values():
+            label.setMinimumWidth(width)
+
+    def _grey_out(self) -> None:
+        sampling = self._editors["method"].value() == "mep"
+        for path, editor in self._editors.items():
+            used = sampling or path not in _ONLY_MEP
+            if path.startswith("gradient."):
+                used = not sampling or self._editors["start"].value() == "gradient"
+            elif path in ("guidance.shift_logsnr", "guidance.width_logsnr"):
+                used = sampling and self._editors["guidance.schedule"].value() == "shifted-sigmoid"
+            editor.setEnabled(used)
+            self._labels[path].setEnabled(used)
+
+    def _on_changed(self) -> None:
+        self._grey_out()
+        self._draw_curve()
+        self.changed.emit()
+
+    def _draw_curve(self) -> None:
+        try:
+            plan = self.plan()
+            if plan.method != "mep":
+                self.plot.set_message("no prior, no guidance: full data steps")
+                return
+            self.plot.set_curve(*self._curve(plan))
+        except MepError as err:
+            self.plot.set_message(str(err))
