@@ -1,0 +1,61 @@
+"""The command line. Every command ends with 0, or with 2 and one line that says what to mend.
+
+A module for each command: its options, and what it does with the library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from napari_mep import __version__
+from napari_mep.cli import crystals, demo, evaluate, info, reconstruct, simulate, train
+from napari_mep.errors import MepError
+
+__all__ = ["main"]
+
+_COMMANDS = (simulate, info, reconstruct, evaluate, crystals, train, demo)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; the process's own by default.
+    """
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.INFO if arguments.verbose else logging.ERROR, format="%(message)s"
+    )
+    try:
+        arguments.run(arguments)
+    except MepError as err:
+        print(f"napari-mep: {err}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("napari-mep: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _OneLineParser(
+        prog="napari-mep",
+        description="Multislice electron ptychography with a learned crystal prior.",
+    )
+    parser.add_argument("--version", action="version", version=f"napari-mep {__version__}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log what is being done")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for module in _COMMANDS:
+        module.add_command(commands)
+    return parser

@@ -1,0 +1,135 @@
+"""The command ``napari-mep reconstruct``."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_mep.cli._shared import (
+    Commands,
+    beside,
+    ctrl_c_sets,
+    data_options,
+    new_command,
+    open_data,
+    output_options,
+    positive,
+    progress,
+    to_json,
+)
+from napari_mep.errors import ExportError
+
+if TYPE_CHECKING:
+    from napari_mep.data.dataset import DiffractionDataset
+    from napari_mep.reconstruction.plan import ReconstructionPlan
+    from napari_mep.reconstruction.snapshot import Snapshot
+
+__all__ = ["add_command"]
+
+
+def add_command(commands: Commands) -> None:
+    """Describe the command and its options."""
+    sub = new_command(
+        commands, "reconstruct", _reconstruct, "Reconstruct the specimen's phase in 3D."
+    )
+    sub.add_argument("data", metavar="DATA")
+    output_options(sub, "OUT.ome.zarr")
+    data_options(sub)
+    sub.add_argument("--plan", type=Path, metavar="PLAN.toml", help="settings; options override it")
+    sub.add_argument("--method", choices=("mep", "gradient"), help="with or without the prior")
+    sub.add_argument("--prior", metavar="NAME|PATH", help="shipped prior or .safetensors file")
+    sub.add_argument("--steps", type=int, help="sampling steps")
+    sub.add_argument("--start", choices=("noise", "gradient"), help="where sampling starts")
+    sub.add_argument(
+        "--guidance",
+        choices=("shifted-sigmoid", "alpha", "constant"),
+        help="schedule of the data's weight",
+    )
+    sub.add_argument("--iterations", type=int, help="steps of the gradient solver")
+    sub.add_argument("--thickness", type=float, metavar="A", help="specimen thickness, A")
+    sub.add_argument("--samples", type=positive, metavar="K", help="mean of K samples")
+    sub.add_argument("--device", metavar="auto|cpu|cuda[:N]|mps", help="where to compute")
+    sub.add_argument("--seed", type=int, help="of all random numbers")
+    sub.add_argument("--json", action="store_true", help="machine-readable summary")
+
+
+def _reconstruct(a: argparse.Namespace) -> None:
+    from napari_mep.export.ome_zarr import check_target, write_reconstruction
+    from napari_mep.reconstruction.provenance import provenance
+
+    plan = _plan(a)
+    check_target(a.output, overwrite=a.overwrite)
+    target = beside(a.output, "-spread")
+    if plan.method == "mep" and plan.samples > 1:
+        check_target(target, overwrite=a.overwrite)
+    dataset = open_data(a)
+    last = _run_to_end(dataset, plan)
+    assert last.volume is not None  # a run without one has raised
+    record = provenance(dataset, plan, last)
+    write_reconstruction(a.output, last.volume, record, name=dataset.name, overwrite=a.overwrite)
+    written = [str(a.output)]
+    if last.spread is not None:
+        write_reconstruction(
+            target, last.spread, record, name=f"{dataset.name} spread", overwrite=a.overwrite
+        )
+        written.append(str(target))
+    summary = {
+        "path": written[0],
+        "spread": written[1] if last.spread is not None else None,
+        "method": plan.method,
+        "residual": last.residual,
+        "residual_floor": last.residual_floor,
+        "samples": last.samples,
+        "seconds": last.seconds,
+        "steps": last.step,
+        "total": last.total,
+    }
+    if a.json:
+        print(to_json(summary))
+    else:
+        print(
+            f"wrote {' and '.join(written)} ({last.step} of {last.total} steps, residual "
+            f"{last.residual:.4f}, noise floor {last.residual_floor:.4f}, "
+            f"{last.seconds:.0f} s)"
+        )
+
+
+def _plan(a: argparse.Namespace) -> ReconstructionPlan:
+    """The plan file, if any, overridden by what the command line gives."""
+    from napari_mep.reconstruction.plan import ReconstructionPlan
+
+    plan = ReconstructionPlan.from_toml(a.plan) if a.plan else ReconstructionPlan()
+    values = plan.model_dump()
+    for name in ("method", "prior", "steps", "samples", "start", "device", "seed"):
+        if getattr(a, name) is not None:
+            values[name] = getattr(a, name)
+    if a.guidance is not None:
+        values["guidance"]["schedule"] = a.guidance
+    if a.thickness is not None:
+        values["object"]["thickness_A"] = a.thickness
+    if a.iterations is not None:
+        values["gradient"]["iterations"] = a.iterations
+    return ReconstructionPlan.parse(values, source="settings")
+
+
+def _run_to_end(dataset: DiffractionDataset, plan: ReconstructionPlan) -> Snapshot:
+    """Reconstruct with a progress bar; Ctrl-C gives up the current step and keeps the result."""
+    from napari_mep.reconstruction import reconstruct
+
+    stop = threading.Event()
+    last: Snapshot | None = None
+    with ctrl_c_sets(stop), progress(plan.method, "steps") as bar:
+        for snapshot in reconstruct(dataset, plan, stop, preview_seconds=math.inf):
+            last = snapshot
+            bar(
+                snapshot.step,
+                snapshot.total,
+                f"{snapshot.stage}, residual {snapshot.residual:.4f}"
+                f" (noise floor {snapshot.residual_floor:.4f})",
+            )
+    if last is None or last.volume is None:
+        raise ExportError("reconstruction stopped before its first step; nothing to write")
+    return last
