@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt scripts/system-libraries.sh
 	scripts/system-libraries.sh
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,test]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,baselines,io,train,test]'
 	touch $@
 
 demo: install

@@ -172,8 +172,8 @@ def test_fast_snapshots_are_not_queued(qtbot, job):
     qtbot.waitUntil(lambda: job.state is JobState.DONE)
     assert len(delivered) - before <= 2
     assert delivered[-1].step == 1000
-    assert delivered[-1].volume is not None
-    assert delivered[-1].volume.data[0, 0, 0] == 995  # the newest one survives
+    volumes = [s.volume for s in delivered if s.volume is not None]
+    assert volumes[-1].data[0, 0, 0] == 995  # the newest one survives
 
 
 def test_pause_holds_the_engine_and_resume_lets_it_go_on(qtbot, job):
