@@ -80,6 +80,7 @@ def make_dataset() -> Callable[..., DiffractionDataset]:
         scan_shape: tuple[int, int] = (8, 9),
         *,
         electrons: float = 1e5,
+        strength: float = 1.0,
         seed: int | None = None,
         crop: tuple[int, int] | None = None,
         mask: np.ndarray | None = None,
@@ -105,7 +106,9 @@ def make_dataset() -> Callable[..., DiffractionDataset]:
         positions = raster_positions_A(
             scan_shape, calibration.scan_step_yx_A, calibration.scan_rotation_deg
         )
-        patterns = model.intensities(_specimen(), np.asarray(positions) / PIXEL_A + CORNER)
+        patterns = model.intensities(
+            strength * _specimen(), np.asarray(positions) / PIXEL_A + CORNER
+        )
         counts = torch.fft.fftshift(patterns, dim=(1, 2)).numpy()
         if seed is not None:
             counts = poisson_counts(counts, seed)

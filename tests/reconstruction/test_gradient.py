@@ -23,9 +23,7 @@ def test_depth_sum_is_found_in_its_place(dataset, plan, truth):
     _, steps, volume = _solve(dataset, plan, iterations=16)
     found, true = volume.depth_sum(), truth(volume).sum(0)
     assert np.corrcoef(found.ravel(), true.ravel())[0, 1] > 0.98
-    assert np.unravel_index(found.argmax(), found.shape) == np.unravel_index(
-        true.argmax(), true.shape
-    )
+    assert found.ravel()[true.argmax()] > 0.99 * found.max()
     # a specimen moved by one pixel would fit far worse
     for axis in (0, 1):
         moved = np.roll(found, 1, axis)
@@ -69,12 +67,26 @@ def test_each_step_is_reported_with_the_residual_before_it(dataset, plan):
 
 def test_momentum_is_worth_its_name(dataset, plan):
     # Nesterov's acceleration beats the same number of plain steps by far.
-    problem, steps, _ = _solve(dataset, plan, iterations=10, step=0.5)
+    problem, steps, _ = _solve(
+        dataset, plan, iterations=10, step=0.5, coarse_invA=100, fine_invA=100
+    )
     canvas = torch.zeros(problem.grid.shape)
     for _ in range(10):
         canvas = canvas - 0.5 * problem.step_scale * problem.data_term(canvas).gradient
     accelerated = float(problem.data_term(steps[-1].canvas).value)
     assert accelerated < 0.5 * float(problem.data_term(canvas).value)
+
+
+def test_heavy_columns_pass_pi(make_dataset, plan, truth):
+    dataset = make_dataset(strength=12.0)  # a column of 5 rad
+    _, _, volume = _solve(dataset, plan)
+    true = 12.0 * truth(volume).sum(0)
+    heavy = np.unravel_index(true.argmax(), true.shape)
+    assert true[heavy] > 5
+    assert volume.depth_sum()[heavy] > 0.95 * true[heavy]
+    # At full resolution from the first step on, its core stays empty: a ring.
+    _, _, volume = _solve(dataset, plan, coarse_invA=100, fine_invA=100)
+    assert volume.depth_sum()[heavy] < 0.1 * true[heavy]
 
 
 def test_full_steps_do_not_diverge_however_many(dataset, plan):

@@ -14,7 +14,11 @@ BAD = [
     ({"stepps": 30}, "unknown key 'stepps'"),
     ({"guidance": {"strenght": 1}}, r"unknown key 'guidance\.strenght'"),
     ({"object": {"gradient": {}}}, r"unknown key 'object\.gradient'"),
-    ({"method": "lsq"}, r"method = 'lsq': .*'mep' or 'gradient'"),
+    ({"method": "lsq"}, r"method = 'lsq': .*'mep', 'gradient', 'lsq-ml', .* or 'ptyrad-lbfgs'"),
+    ({"baseline": {"preset": "best"}}, r"baseline\.preset = 'best': .*'paper' or 'tuned'"),
+    ({"baseline": {"iterations": 0}}, r"baseline\.iterations = 0"),
+    ({"baseline": {"learning_rate": 0.0}}, r"baseline\.learning_rate = 0\.0"),
+    ({"baseline": {"batch": 0}}, r"baseline\.batch = 0"),
     ({"steps": 1}, r"steps = 1: .*greater than or equal to 2"),
     ({"steps": "many"}, "steps = 'many'"),
     ({"eta": 1.5}, r"eta = 1\.5"),
@@ -32,7 +36,7 @@ BAD = [
     ({"guidance": {"strength": float("nan")}}, r"guidance\.strength = nan: .*finite"),
     ({"object": {"wave_oversampling": 9}}, r"object\.wave_oversampling = 9"),
     ({"start_logsnr": 5.0, "end_logsnr": 4.0}, r"start_logsnr 5\.0 must lie below end_logsnr 4\.0"),
-    ({"end_logsnr": -5.0}, r"start_logsnr 0\.0 must lie below end_logsnr -5\.0"),
+    ({"end_logsnr": -5.0}, r"start_logsnr 1\.0 must lie below end_logsnr -5\.0"),
 ]
 
 

@@ -14,9 +14,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from napari_mep.data.preprocessing import preprocess
 from napari_mep.errors import DeviceError, SolverError
 from napari_mep.physics.optics import interaction_constant
 from napari_mep.prior.files import load_prior
+from napari_mep.reconstruction.baselines import BASELINES
+from napari_mep.reconstruction.baselines.catalogue import check_baseline
+from napari_mep.reconstruction.baselines.solve import problem_plan, solve_baseline
 from napari_mep.reconstruction.gradient import solve_gradient
 from napari_mep.reconstruction.posterior import sample_posterior
 from napari_mep.reconstruction.problem import Interrupted, Problem, build_problem
@@ -95,6 +99,8 @@ def reconstruct(
     began = time.monotonic()
     stop = stop or threading.Event()
     device = resolve_device(plan.device)
+    if plan.preprocessing is not None:
+        dataset = preprocess(dataset, plan.preprocessing)
     last_volume_at = -math.inf
     snapshot: Snapshot | None = None
     canvas: Tensor | None = None
@@ -103,16 +109,25 @@ def reconstruct(
         if plan.method == "mep":
             energy_keV = dataset.calibration.beam_energy_keV
             denoiser = _at_energy(load_prior(plan.prior, device), energy_keV)
+        outside = plan.method in BASELINES
+        if outside:
+            check_baseline(plan, device)
         problem = build_problem(
             dataset,
-            plan,
-            device=device,
+            problem_plan(plan) if outside else plan,
+            device=torch.device("cpu") if outside else device,
             prior_voxel_A=denoiser.voxel_size_A if denoiser else None,
             smallest_canvas=denoiser.tile_shape if denoiser else (1, 1, 1),
             stop=stop,
         )
+        semiangle = dataset.calibration.convergence_semiangle_mrad
+        steps = (
+            _outside_steps(problem, plan, semiangle, device)
+            if outside
+            else _steps(problem, denoiser, plan)
+        )
         try:
-            for snapshot, canvas, spread in _steps(problem, denoiser, plan):
+            for snapshot, canvas, spread in steps:
                 _check_finite(canvas, snapshot)
                 elapsed = time.monotonic() - began
                 last = snapshot.step == snapshot.total
@@ -138,7 +153,7 @@ def reconstruct(
         raise kind(text) from None
     finally:
         # Memory goes back before the caller looks.
-        problem = denoiser = canvas = None  # type: ignore[assignment]
+        problem = denoiser = canvas = steps = None  # type: ignore[assignment]
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
@@ -169,8 +184,11 @@ def _steps(
 
     start: Tensor | None = None
     if warm:
-        stage = "gradient start" if denoiser else "gradient"
-        for step in solve_gradient(problem, plan.gradient):
+        stage, settings = "gradient", plan.gradient
+        if denoiser:
+            stage = "gradient start"
+            settings = settings.model_copy(update={"fine_invA": plan.start_detail_invA})
+        for step in solve_gradient(problem, settings):
             start = step.canvas
             note = snapshot(step.index + 1, stage, step.residual, plan.gradient.step, math.nan)
             yield note, start, None
@@ -189,9 +207,31 @@ def _steps(
             # The first sample is shown while it forms, then the mean of the whole ones, so that
             # a run that is stopped ends with something that has a meaning.
             shown = torch.stack(finished).mean(0) if finished else sample.canvas
+            shown = shown.clamp(min=0.0)  # potentials are positive; a prior only nearly knows
             done = last and 1 < plan.samples == len(finished)
             spread = torch.stack(finished).std(0) if done else None
             yield replace(note, samples=len(finished)), shown, spread
+
+
+def _outside_steps(
+    problem: Problem, plan: ReconstructionPlan, semiangle_mrad: float, device: torch.device
+) -> Iterator[tuple[Snapshot, Tensor, None]]:
+    """The same for the solver of another package."""
+    for step in solve_baseline(problem, plan, semiangle_mrad=semiangle_mrad, device=device):
+        note = Snapshot(
+            method=plan.method,
+            step=step.index + 1,
+            total=step.total,
+            stage=BASELINES[plan.method].title,
+            volume=None,
+            residual=step.residual,
+            residual_floor=problem.residual_floor,
+            guidance_weight=math.nan,
+            logsnr=math.nan,
+            seconds=0.0,
+            eta_s=0.0,
+        )
+        yield note, step.canvas, None
 
 
 def _at_energy(denoiser: Denoiser, energy_keV: float) -> Denoiser:
@@ -202,9 +242,11 @@ def _at_energy(denoiser: Denoiser, energy_keV: float) -> Denoiser:
 
 def _check_finite(canvas: Tensor, snapshot: Snapshot) -> None:
     if not bool(torch.isfinite(canvas).all()):
+        outside = snapshot.method in BASELINES
+        settings = "baseline.learning_rate" if outside else "guidance.strength or gradient.step"
         raise SolverError(
             f"reconstruction diverged in step {snapshot.step} of {snapshot.total}; lower "
-            "guidance.strength or gradient.step, or check the calibration"
+            f"{settings}, or check the calibration"
         )
 
 

@@ -12,12 +12,20 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from napari_mep.data.preprocessing import PreprocessingPlan
 from napari_mep.errors import PlanError
 
-__all__ = ["START_LOGSNR", "GradientPlan", "GuidancePlan", "ObjectPlan", "ReconstructionPlan"]
+__all__ = [
+    "START_LOGSNR",
+    "BaselinePlan",
+    "GradientPlan",
+    "GuidancePlan",
+    "ObjectPlan",
+    "ReconstructionPlan",
+]
 
-START_LOGSNR = {"noise": -13.37, "gradient": 0.0}
-"""Where sampling starts unless the plan says otherwise: k = 800, and k = 1 for a warm start."""
+START_LOGSNR = {"noise": -13.37, "gradient": 1.0}
+"""Where sampling starts unless the plan says otherwise: k = 800, and k = 0.6 for a warm start."""
 
 
 class _Frozen(BaseModel):
@@ -41,15 +49,52 @@ class ObjectPlan(_Frozen):
         ge=1,
         le=4,
         description="Width of the wave window in detector windows (1/detector step). 1 lets the "
-        "tail of a defocused probe wrap around; 2 models a binned detector properly.",
+        "tail of a defocused probe wrap around; 2 models a binned detector properly. Baselines "
+        "take their preset's.",
     )
 
 
 class GradientPlan(_Frozen):
     """The solver without a prior: gradient steps preconditioned by the illumination."""
 
-    iterations: int = Field(8, ge=1, le=10_000, description="Full-data steps.")
+    iterations: int = Field(18, ge=1, le=10_000, description="Full-data steps.")
     step: float = Field(1.0, gt=0, le=2, description="Step length; 1 is a Gauss-Newton step.")
+    coarse_invA: float = Field(
+        0.4,
+        gt=0,
+        le=100,
+        description="Width in 1/A of the Gaussian low-pass on the first step. Coarse structure "
+        "first: the phase of heavy columns then grows past pi instead of settling a turn too low.",
+    )
+    fine_invA: float = Field(
+        2.5,
+        gt=0,
+        le=100,
+        description="The same on the last step; in between the width grows geometrically.",
+    )
+
+
+class BaselinePlan(_Frozen):
+    """The solvers of other packages: lsq-ml (Pty-Chi), ptyrad-adam and ptyrad-lbfgs (PtyRAD)."""
+
+    preset: Literal["paper", "tuned"] = Field(
+        "paper",
+        description="paper: the settings of Belardi et al. (2025), Table 1, with the package's own "
+        "defaults where they say nothing; tuned: the best that we found for the package.",
+    )
+    iterations: int | None = Field(
+        None, ge=1, le=100_000, description="Passes over all patterns; None: the preset's."
+    )
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=10,
+        description="Step of the phase: in radians for Adam, a factor for L-BFGS and LSQ-ML; "
+        "None: the preset's.",
+    )
+    batch: int | None = Field(
+        None, ge=1, le=100_000, description="Patterns in a mini-batch; None: the preset's."
+    )
 
 
 class GuidancePlan(_Frozen):
@@ -85,7 +130,10 @@ class ReconstructionPlan(_Frozen):
         From `from_toml` and `parse`, with one line that names the field and the remedy.
     """
 
-    method: Literal["mep", "gradient"] = Field("mep", description="Which solver.")
+    method: Literal["mep", "gradient", "lsq-ml", "ptyrad-adam", "ptyrad-lbfgs"] = Field(
+        "mep",
+        description="Which solver: with the prior (mep), without (gradient), or another package's.",
+    )
     prior: str = Field("perovskite", description="Name of a shipped prior or path of its weights.")
     steps: int = Field(8, ge=2, le=10_000, description="Sampling steps of each sample.")
     samples: int = Field(
@@ -102,7 +150,14 @@ class ReconstructionPlan(_Frozen):
         None,
         ge=-20,
         le=10,
-        description="Where sampling starts; None: -13.4 (noise), 0 (gradient).",
+        description="Where sampling starts; None: -13.4 (noise), 1 (gradient).",
+    )
+    start_detail_invA: float = Field(
+        1.6,
+        gt=0,
+        le=100,
+        description="Finest detail (1/A) that a gradient start ends with, in place of "
+        "gradient.fine_invA: finer detail is for the prior to bring.",
     )
     end_logsnr: float = Field(4.6, ge=-10, le=20, description="Where sampling ends.")
     eta: float = Field(1.0, ge=0, le=1, description="Stochasticity: 1 is the SDE, 0 the ODE.")
@@ -111,7 +166,11 @@ class ReconstructionPlan(_Frozen):
     )
     guidance: GuidancePlan = GuidancePlan()
     gradient: GradientPlan = GradientPlan()
+    baseline: BaselinePlan = BaselinePlan()
     object: ObjectPlan = ObjectPlan()
+    preprocessing: PreprocessingPlan | None = Field(
+        None, description="What is done to the patterns first; None: only what the data say."
+    )
     tile_overlap: float = Field(0.25, ge=0, lt=1, description="Lateral overlap of prior tiles.")
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of every random number.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")

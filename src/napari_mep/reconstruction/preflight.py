@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_mep.reconstruction.baselines import BASELINES
+from napari_mep.reconstruction.baselines.catalogue import check_baseline
 from napari_mep.reconstruction.geometry import model_voxels
 
 if TYPE_CHECKING:
@@ -29,16 +31,21 @@ def preflight(dataset: DiffractionDataset, plan: ReconstructionPlan) -> None:
     Raises
     ------
     DeviceError
-        There is no such device.
+        There is no such device, or the package of a baseline does not run on it.
     WeightsError
         Weights are missing, corrupted or do not fit their card.
     PlanError
-        The thickness is unknown, the voxel is not the prior's or cannot be reached with this
-        detector, or a probe array does not fit.
+        The package of a baseline is not installed, the thickness is unknown, the voxel is not the
+        prior's or cannot be reached with this detector, or a probe array does not fit.
     """
+    from napari_mep.data.preprocessing import preprocess
     from napari_mep.prior.files import load_prior
     from napari_mep.reconstruction.engine import resolve_device
 
-    resolve_device(plan.device)
+    device = resolve_device(plan.device)
+    if plan.method in BASELINES:
+        check_baseline(plan, device)
+    if plan.preprocessing is not None:
+        dataset = preprocess(dataset, plan.preprocessing)
     prior_voxel_A = load_prior(plan.prior).voxel_size_A if plan.method == "mep" else None
     model_voxels(dataset, plan, prior_voxel_A)

@@ -23,12 +23,20 @@ from napari_mep.physics.probe import (
     probe_radius_A,
 )
 from napari_mep.reconstruction.geometry import CanvasGrid, canvas_grid, model_voxels
+from napari_mep.reconstruction.streaming import StreamedCounts, fits_in_memory, read_ahead
 
 if TYPE_CHECKING:
     from napari_mep.data.dataset import DiffractionDataset
     from napari_mep.reconstruction.plan import ReconstructionPlan
 
-__all__ = ["CanvasGrid", "Interrupted", "Problem", "build_problem"]
+__all__ = [
+    "CanvasGrid",
+    "Interrupted",
+    "Problem",
+    "build_problem",
+    "centred_resize",
+    "wave_probe",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -58,8 +66,8 @@ class Problem:
         Forward model.
     positions_px : (N, 2) float64 ndarray
         Probe centres on the canvas.
-    counts : (N, Ky, Kx) float32 tensor
-        Electrons, zero frequency at the corner.
+    counts : (N, Ky, Kx) float32 tensor or StreamedCounts
+        Electrons, zero frequency at the corner; streamed from disk if they do not fit in memory.
     step_scale : (Y, X) tensor
         What a gradient is multiplied with to make one preconditioned step: 1 / (2 nz W), with
         W the illumination; nz because a phase error shared by all slices adds up.
@@ -78,7 +86,7 @@ class Problem:
     grid: CanvasGrid
     model: MultisliceModel
     positions_px: np.ndarray
-    counts: Tensor
+    counts: Tensor | StreamedCounts
     step_scale: Tensor
     curvature: float
     residual_floor: float
@@ -107,10 +115,9 @@ class Problem:
         gradient = torch.zeros_like(canvas)
         value = misfit = signal = torch.zeros((), device=canvas.device)
         size = _PATTERNS_AT_ONCE.get(self.device.type, len(chosen))
-        for first in range(0, len(chosen), size):
+        parts = [chosen[first : first + size] for first in range(0, len(chosen), size)]
+        for part, counts in read_ahead(self.counts, parts):
             self.check_stop()
-            part = chosen[first : first + size]
-            counts = self.counts[torch.from_numpy(part).to(self.counts.device)]
             result = self.model.likelihood(phase, self.positions_px[part], counts, self.likelihood)
             gradient[: self.grid.measured_slices] += result.gradient * share
             value, misfit = value + result.value * share, misfit + result.misfit
@@ -155,7 +162,7 @@ def build_problem(
     slice_A, pixel_A = voxels.slice_thickness_A, voxels.pixel_size_A
 
     s = plan.object.wave_oversampling
-    probe = _probe(dataset, s, detector, pixel_A)
+    probe = wave_probe(dataset, s, detector, pixel_A)
     exit_probe = probe * fresnel_propagator(
         (s * detector, s * detector), pixel_A, thickness, calibration.beam_energy_keV
     )
@@ -166,8 +173,10 @@ def build_problem(
     )
     positions_px = positions_A / pixel_A + np.array(grid.corner_px)
 
-    counts, mask = _fit_detector(dataset, detector)
-    electrons = _electrons(counts, mask, probe, s)
+    counts, mask = _fit_detector(dataset, detector, device)
+    # Means of a scan that is larger than memory are those of an even sample.
+    sample = (counts if isinstance(counts, Tensor) else counts.sample()).cpu()
+    electrons = _electrons(sample, mask, probe, s)
     model = MultisliceModel(
         probe.to(torch.complex64),
         pixel_size_A=pixel_A,
@@ -182,14 +191,14 @@ def build_problem(
     floored = torch.clamp(illumination, min=_FAINT * float(illumination.max()))
     stiffness = 2 * n_slices * floored
     (y0, y1), (x0, x1) = grid.scanned_px
-    mean = counts.mean(0).numpy()
+    mean = sample.mean(0).numpy()
     measured = mean if mask is None else mean[mask.numpy()]
     _log.info("canvas %s voxels, %d patterns, %.3g e/pattern", grid.shape, len(counts), electrons)
     return Problem(
         grid=grid,
         model=model,
         positions_px=positions_px,
-        counts=counts.to(device),
+        counts=counts,
         step_scale=1 / stiffness,
         curvature=float(stiffness[y0:y1, x0:x1].median()),
         residual_floor=expected_residual_floor(measured),
@@ -211,18 +220,27 @@ def _electrons(counts: Tensor, mask: Tensor | None, probe: Tensor, oversampling:
     return counted * float(vacuum.sum() / vacuum[mask.to(vacuum.device)].sum())
 
 
-def _fit_detector(dataset: DiffractionDataset, detector: int) -> tuple[Tensor, Tensor | None]:
+def _fit_detector(
+    dataset: DiffractionDataset, detector: int, device: torch.device
+) -> tuple[Tensor | StreamedCounts, Tensor | None]:
     """Counts (N, K, K) with zero frequency at the corner, and the mask of measured pixels."""
-    counts = torch.from_numpy(dataset.counts())
     measured = np.ones(dataset.detector_shape, bool) if dataset.mask is None else dataset.mask
-    mask = torch.from_numpy(np.ascontiguousarray(measured))
-    counts, mask = (_centred_resize(array, detector) for array in (counts, mask))
-    counts = torch.fft.ifftshift(counts, dim=(-2, -1)).contiguous()
-    mask = torch.fft.ifftshift(mask, dim=(-2, -1)).contiguous()
+
+    def fit(array: Tensor) -> Tensor:
+        return torch.fft.ifftshift(centred_resize(array, detector), dim=(-2, -1)).contiguous()
+
+    mask = fit(torch.from_numpy(np.ascontiguousarray(measured)))
+    streamed = not fits_in_memory((dataset.n_patterns, detector, detector), device)
+    counts: Tensor | StreamedCounts
+    if streamed:
+        _log.info("%s: larger than memory, patterns are streamed from disk", dataset.name)
+        counts = StreamedCounts(dataset, fit, device)
+    else:
+        counts = fit(torch.from_numpy(dataset.counts())).to(device)
     return counts, None if bool(mask.all()) else mask
 
 
-def _centred_resize(array: Tensor, size: int) -> Tensor:
+def centred_resize(array: Tensor, size: int) -> Tensor:
     """Crop or zero-pad the last two axes, keeping index K // 2 at the new K // 2."""
     for axis in (-2, -1):
         old = array.shape[axis]
@@ -238,13 +256,13 @@ def _centred_resize(array: Tensor, size: int) -> Tensor:
     return array
 
 
-def _probe(dataset: DiffractionDataset, s: int, detector: int, pixel_A: float) -> Tensor:
+def wave_probe(dataset: DiffractionDataset, s: int, detector: int, pixel_A: float) -> Tensor:
     """Fourier probe on the wave window: the dataset's own array, else from the aberrations."""
     calibration = dataset.calibration
     window = s * detector
     if dataset.probe is not None:
         wave = torch.from_numpy(np.ascontiguousarray(dataset.probe))
-        return probe_from_array(_centred_resize(wave, window))
+        return probe_from_array(centred_resize(wave, window))
     return probe_fourier(
         (window, window),
         pixel_A,

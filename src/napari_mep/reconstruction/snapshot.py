@@ -26,11 +26,12 @@ class Snapshot:
         preview was skipped. The last snapshot always carries it.
     residual : float
         Relative amplitude residual ||sqrt(I_model) - sqrt(I)|| / ||sqrt(I)|| over the patterns
-        used in this step.
+        used in this step; where these are taken in mini-batches, each before its own update.
     residual_floor : float
         What counting noise alone leaves in ``residual``; below it, noise is being fitted.
     guidance_weight : float
-        Weight g(logSNR) of the data term in this step, in preconditioned steps (1 = a full step).
+        Weight g(logSNR) of the data term in this step, in preconditioned steps (1 = a full step);
+        NaN for the solvers of other packages.
     logsnr : float
         Log signal-to-noise ratio of the diffusion state; NaN for solvers without a prior.
     seconds : float
