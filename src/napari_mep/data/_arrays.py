@@ -1,7 +1,7 @@
 """Bare arrays out of NumPy and HDF5 files: finding the one that is meant, refusing broken ones.
 
-Each function takes (path, inner path or None, whether a scan shape is given) and returns the
-array, lazily where the format allows, with the inner path it was found at.
+The ``open_...`` functions take (path, inner path or None, scan shape or None) and return the array,
+lazily where the format allows, with the inner path it was found at.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import numpy as np
 from napari_mep.data._store import READ_ERRORS, one_line
 from napari_mep.errors import DataError
 
-__all__ = ["open_hdf5", "open_npy", "open_npz"]
+__all__ = ["find_dataset", "only_candidate", "open_hdf5_file", "open_npy", "open_npz"]
 
 
-def open_npy(path: Path, inner: str | None, stack: bool) -> tuple[np.ndarray, str]:
+def open_npy(
+    path: Path, inner: str | None, scan_shape: tuple[int, int] | None
+) -> tuple[np.ndarray, str]:
     """A ``.npy`` file as a memory map."""
     if inner is not None:
         raise DataError(f"{path}: a .npy file holds one array; leave out '::{inner}'")
@@ -28,13 +30,15 @@ def open_npy(path: Path, inner: str | None, stack: bool) -> tuple[np.ndarray, st
     return array, ""
 
 
-def open_npz(path: Path, inner: str | None, stack: bool) -> tuple[np.ndarray, str]:
+def open_npz(
+    path: Path, inner: str | None, scan_shape: tuple[int, int] | None
+) -> tuple[np.ndarray, str]:
     """One array of a ``.npz`` archive, read into memory."""
     try:
         # Opened here: np.load leaves the file open when the archive is broken.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             shapes = {name: archive[name].shape for name in archive.files if inner is None}
-            name = inner or _only_candidate(path, shapes, stack)
+            name = inner or only_candidate(path, shapes, scan_shape is not None)
             if name not in archive.files:
                 raise DataError(
                     f"{path}: no array '{name}'; it holds {', '.join(archive.files) or 'nothing'}"
@@ -44,17 +48,35 @@ def open_npz(path: Path, inner: str | None, stack: bool) -> tuple[np.ndarray, st
         raise DataError(f"{path}: not a whole .npz file ({one_line(err)}); copy it anew") from None
 
 
-def open_hdf5(path: Path, inner: str | None, stack: bool) -> tuple[Any, str]:
-    """A dataset of an HDF5 file, left on disk; the file stays open as long as it is used."""
+def open_hdf5_file(path: Path) -> Any:
+    """An HDF5 file for reading; it stays open as long as anything in it is used."""
     import h5py
 
     try:
-        file = h5py.File(path, "r")
+        return h5py.File(path, "r")
     except OSError as err:
         raise DataError(f"{path}: not a whole HDF5 file ({one_line(err)}); copy it anew") from None
+
+
+def find_dataset(path: Path, file: Any, inner: str | None, stack: bool) -> tuple[Any, str]:
+    """The dataset of an open HDF5 file that is meant, left on disk, and where it was found.
+
+    Parameters
+    ----------
+    path : Path
+        For the words of errors.
+    file : h5py.File
+        An open file.
+    inner : str or None
+        Where the dataset is; None if it is to be found.
+    stack : bool
+        Whether 3 axes will do, because a scan shape is known.
+    """
+    import h5py
+
     try:
         shapes = _hdf5_shapes(file)
-        name = inner or _only_candidate(path, shapes, stack)
+        name = inner or only_candidate(path, shapes, stack)
         found = file.get(name)
     except READ_ERRORS as err:
         raise DataError(
@@ -78,7 +100,7 @@ def _hdf5_shapes(file: Any) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _only_candidate(path: Path, shapes: dict[str, tuple[int, ...]], stack: bool) -> str:
+def only_candidate(path: Path, shapes: dict[str, tuple[int, ...]], stack: bool) -> str:
     """The only array that can be patterns: 4 axes, or 3 if the scan shape is given."""
     candidates = [name for name, shape in shapes.items() if len(shape) == 4]
     if not candidates and stack:

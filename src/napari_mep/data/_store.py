@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import struct
 import uuid
 import zipfile
 import zlib
@@ -27,10 +28,11 @@ READ_ERRORS = (
     AttributeError,
     RuntimeError,
     EOFError,
+    struct.error,
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What NumPy, h5py and zarr with its codecs raise on files that are missing, broken or odd."""
+"""What NumPy, h5py, zarr, its codecs and rosettasciio raise on missing, broken or odd files."""
 
 
 def one_line(err: BaseException) -> str:

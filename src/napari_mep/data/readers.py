@@ -1,11 +1,13 @@
 """Opening 4D-STEM files of any known format.
 
-``file.h5::/path/in/file`` (also for ``.npz``) names an array inside a file. Each format is one
-`Reader`; a new one is added to the tuple that `readers` returns.
+``file.h5::/path/in/file`` (also for ``.npz`` and Zarr) names an array inside a file, and a last
+``::256x256`` the scan shape (rows x columns) of a stack. Each format is one `Reader`; a new one is
+added to the tuple that `readers` returns.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from napari_mep.data._arrays import open_hdf5, open_npy, open_npz
+from napari_mep.data._arrays import open_npy, open_npz
 from napari_mep.data.calibration import Calibration, PartialCalibration, as_partial
 from napari_mep.data.dataset import DiffractionDataset, PatternArray
-from napari_mep.data.native import read_native
+from napari_mep.data.formats import arina, empad, gatan, hdf5, merlin, ptyrad, simple, zarr_store
+from napari_mep.data.formats._views import StackAsScan
 from napari_mep.data.opened import OpenedPatterns
 from napari_mep.errors import DataError
 
@@ -34,13 +37,13 @@ class Reader:
     suffixes : tuple of str
         Lower-case file name endings.
     open : callable
-        (path, inner path or None, whether a scan shape is given) -> `OpenedPatterns`, or the bare
-        array and its inner path where the format knows nothing else.
+        (path, inner path or None, scan shape or None) -> `OpenedPatterns`, or the bare array and
+        its inner path where the format knows nothing else.
     """
 
     format: str
     suffixes: tuple[str, ...]
-    open: Callable[[Path, str | None, bool], OpenedPatterns | tuple[Any, str]]
+    open: Callable[[Path, str | None, tuple[int, int] | None], OpenedPatterns | tuple[Any, str]]
 
     def matches(self, path: Path) -> bool:
         """Whether the file name belongs to this format."""
@@ -50,10 +53,21 @@ class Reader:
 def readers() -> tuple[Reader, ...]:
     """All formats, in the order in which they are tried."""
     return (
-        Reader("napari-mep Zarr", (".zarr",), lambda path, inner, stack: read_native(path)),
+        Reader("Zarr", (".zarr",), zarr_store.open_zarr),
         Reader("NumPy", (".npy",), open_npy),
         Reader("NumPy archive", (".npz",), open_npz),
-        Reader("HDF5", (".h5", ".hdf5", ".hdf", ".he5", ".nxs", ".cxi", ".emd"), open_hdf5),
+        Reader("Dectris ARINA", ("_master.h5",), arina.open_master),
+        Reader("HDF5", (".h5", ".hdf5", ".hdf", ".he5", ".nxs", ".cxi"), hdf5.open_hdf5),
+        Reader("EMD", (".emd",), hdf5.open_hdf5),
+        Reader("HyperSpy", (".hspy",), hdf5.open_hdf5),
+        Reader("EMPAD", (".raw",), empad.open_raw),
+        Reader("EMPAD header", (".xml",), empad.open_xml),
+        Reader("Merlin", (".mib",), merlin.open_mib),
+        Reader("Gatan DigitalMicrograph", (".dm3", ".dm4"), gatan.open_dm),
+        Reader("ASTAR blockfile", (".blo",), simple.open_blo),
+        Reader("TVIPS", (".tvips",), simple.open_tvips),
+        Reader("MRC", (".mrc", ".mrcs"), simple.open_mrc),
+        Reader("PtyRAD parameters", (".yml", ".yaml", ".toml", ".json"), ptyrad.open_params),
     )
 
 
@@ -67,7 +81,7 @@ def open_patterns(
     Parameters
     ----------
     source : str or Path
-        The file, optionally with ``::/path/in/file``.
+        The file, optionally with ``::/path/in/file`` and ``::YxX``, the scan shape.
     calibration : path of a TOML file, mapping, Calibration or PartialCalibration, optional
         What the user knows; wins over what the file says.
     scan_shape : tuple of 2 ints, optional
@@ -85,8 +99,8 @@ def open_patterns(
     CalibrationError
         The calibration has an unknown key or an impossible value.
     """
-    text, _, inner = str(source).partition("::")
-    path = Path(text).expanduser()
+    path, inner, named_shape = _split(str(source))
+    scan_shape = scan_shape or named_shape
     if not path.exists():
         raise DataError(f"{path}: no such file")
     user = as_partial(calibration)
@@ -94,7 +108,7 @@ def open_patterns(
     if reader is None:
         known = ", ".join(suffix for r in readers() for suffix in r.suffixes)
         raise DataError(f"{path}: format not recognised; known file names end in {known}")
-    opened = reader.open(path, inner or None, scan_shape is not None)
+    opened = reader.open(path, inner, scan_shape)
     if isinstance(opened, OpenedPatterns):
         _check_scan_shape(opened.patterns, scan_shape, opened.name)
         return replace(opened, calibration=opened.calibration.merge(user))
@@ -127,26 +141,14 @@ def open_dataset(
     return open_patterns(source, calibration, scan_shape).calibrated()
 
 
-@dataclass(frozen=True, slots=True)
-class _StackAsScan:
-    """A lazily held stack (n, ky, kx) in raster order, seen as (scan_y, scan_x, ky, kx)."""
-
-    stack: Any
-    scan_shape: tuple[int, int]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (*self.scan_shape, *(int(n) for n in self.stack.shape[1:]))
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.stack.dtype)
-
-    def __getitem__(self, key: tuple[int, slice]) -> Any:
-        row, columns = key
-        first, last, step = columns.indices(self.scan_shape[1])
-        offset = row * self.scan_shape[1]
-        return self.stack[offset + first : offset + last : step]
+def _split(source: str) -> tuple[Path, str | None, tuple[int, int] | None]:
+    """File, path in the file and scan shape of ``file.h5::/path::256x128``."""
+    text, *inner = source.split("::")
+    shape = None
+    if inner and (found := re.fullmatch(r"(\d+)x(\d+)", inner[-1])):
+        shape = int(found[1]), int(found[2])
+        inner.pop()
+    return Path(text).expanduser(), "::".join(inner) or None, shape
 
 
 def _as_scan(patterns: Any, scan_shape: tuple[int, int] | None, name: str) -> PatternArray:
@@ -167,7 +169,7 @@ def _as_scan(patterns: Any, scan_shape: tuple[int, int] | None, name: str) -> Pa
         )
     if isinstance(patterns, np.ndarray):
         return patterns.reshape(rows, columns, *stack[1:])
-    return _StackAsScan(patterns, (rows, columns))
+    return StackAsScan(patterns, (rows, columns))
 
 
 def _check_scan_shape(

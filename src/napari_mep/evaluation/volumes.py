@@ -9,6 +9,7 @@ import numpy as np
 from napari_mep.data._store import READ_ERRORS, one_line
 from napari_mep.data.native import is_native, read_truth
 from napari_mep.errors import DataError
+from napari_mep.evaluation.foreign_volumes import is_foreign_volume, read_foreign_volume
 from napari_mep.export.ome_zarr import read_reconstruction
 from napari_mep.volume import PhaseVolume
 
@@ -22,8 +23,9 @@ def load_volume(path: str | Path) -> PhaseVolume:
     ----------
     path : str or Path
         An OME-Zarr image (z y x); a simulated dataset written by napari-mep, whose truth is
-        taken; or a ``.npz`` with ``phase`` (z, y, x) in radians, ``voxel_size_A`` (3,) and
-        optionally ``origin_A`` (3,), the centre of the first voxel.
+        taken; a reconstruction by PtyRAD, phaser or fold_slice (``.hdf5``, ``.h5``, ``.mat``; see
+        `read_foreign_volume`); or a ``.npz`` with ``phase`` (z, y, x) in radians,
+        ``voxel_size_A`` (3,) and optionally ``origin_A`` (3,), the centre of the first voxel.
 
     Returns
     -------
@@ -42,6 +44,8 @@ def load_volume(path: str | Path) -> PhaseVolume:
         raise DataError(f"{path}: no such file")
     if path.suffix.lower() == ".npz":
         return _from_npz(path)
+    if is_foreign_volume(path):
+        return read_foreign_volume(path)
     if not path.is_dir():
         raise DataError(f"{path}: no volume; give an OME-Zarr, a simulated .zarr or a .npz")
     if is_native(path):
