@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from napari_mep.cli._shared import Commands, data_options, new_command, to_json
+from napari_mep.cli._shared import (
+    Commands,
+    ctrl_c_sets,
+    data_options,
+    new_command,
+    progress,
+    refuse_existing,
+    to_json,
+)
+from napari_mep.errors import CalibrationError
+
+if TYPE_CHECKING:
+    from napari_mep.data.opened import OpenedPatterns
+    from napari_mep.reconstruction.calibrate import Fix
 
 __all__ = ["add_command"]
 
@@ -12,16 +29,132 @@ __all__ = ["add_command"]
 def add_command(commands: Commands) -> None:
     """Describe the command and its options."""
     sub = new_command(
-        commands, "info", _info, "What a file holds, what is calibrated and what is missing."
+        commands,
+        "info",
+        _info,
+        "What a file holds, what is calibrated and what is missing; with --fix, measure it.",
     )
     sub.add_argument("data", metavar="DATA")
     data_options(sub)
     sub.add_argument("--json", action="store_true", help="machine-readable")
+    sub.add_argument(
+        "--fix",
+        action="store_true",
+        help="measure bad pixels, disk, drift, orientation, rotation, defocus; needs energy, "
+        "semi-angle, scan step and a rough defocus",
+    )
+    sub.add_argument(
+        "-o", "--output", type=Path, metavar="CAL.toml", help="calibration file that --fix writes"
+    )
+    sub.add_argument("--picture", type=Path, metavar="PROOF.png", help="what proves each value")
+    sub.add_argument(
+        "--lattice", type=_lengths, metavar="A,A", help="lattice spacings to check the scan step"
+    )
+    sub.add_argument(
+        "--vacuum", type=Path, metavar="FILE.npy", help="a pattern (ky, kx) without specimen"
+    )
+    sub.add_argument("--device", default="cpu", metavar="auto|cpu|cuda[:N]|mps")
+    sub.add_argument("--overwrite", action="store_true", help="replace existing outputs")
 
 
 def _info(a: argparse.Namespace) -> None:
     from napari_mep.data.info import describe, format_lines
     from napari_mep.data.readers import open_patterns
 
-    description = describe(open_patterns(a.data, a.calibration, scan_shape=a.scan_shape))
+    if not a.fix:
+        for name in ("output", "picture", "lattice", "vacuum"):
+            if getattr(a, name) is not None:
+                raise CalibrationError(f"--{name} goes with --fix; add it")
+    opened = open_patterns(a.data, a.calibration, scan_shape=a.scan_shape)
+    for line in opened.provenance.get("unsupported", ()):
+        print(line, file=sys.stderr)
+    if a.fix:
+        _fix(a, opened)
+        return
+    description = describe(opened)
     print(to_json(description) if a.json else "\n".join(format_lines(description)))
+
+
+def _fix(a: argparse.Namespace, opened: OpenedPatterns) -> None:
+    from napari_mep.data._preprocessed import read_image
+    from napari_mep.data.estimate.figure import write_figure
+    from napari_mep.data.virtual import Stopped
+    from napari_mep.reconstruction.calibrate import fix
+
+    for path in (a.output, a.picture):
+        if path is not None:
+            refuse_existing(path, a.overwrite)
+    ky, kx = (int(n) for n in opened.patterns.shape[2:])
+    vacuum = None if a.vacuum is None else read_image(a.vacuum, (ky, kx), "vacuum pattern")
+    stop = threading.Event()
+    try:
+        with ctrl_c_sets(stop), progress("calibrating", "steps") as bar:
+            found = fix(
+                opened,
+                lattice_A=a.lattice or (),
+                vacuum=vacuum,
+                device=a.device,
+                stop=stop,
+                progress=bar,
+            )
+    except Stopped:
+        raise KeyboardInterrupt from None
+    written = [] if a.output is None else found.write(a.output, overwrite=a.overwrite)
+    if a.picture is not None:
+        written.append(write_figure(a.picture, found.estimates, opened.name))
+    names = [str(path) for path in written]
+    if a.json:
+        print(to_json({**_as_json(found), "written": names}))
+        return
+    print("\n".join(_lines(opened, found)))
+    if names:
+        print(f"wrote {', '.join(names)}")
+
+
+def _lines(opened: OpenedPatterns, found: Fix) -> list[str]:
+    """Estimates, what was skipped, and the calibration that results."""
+    from napari_mep.data.calibration import describe_values
+
+    lines = [opened.name, "measured"]
+    lines += [f"  {estimate.title:<28}{estimate.summary}" for estimate in found.estimates]
+    if found.skipped:
+        lines.append("skipped")
+    lines += [f"  {skipped.title:<28}{skipped.reason}" for skipped in found.skipped]
+    lines.append("calibration")
+    before = opened.calibration.values
+    for name, value, unit, source in describe_values(found.calibration):
+        error = found.uncertainty.get(name) if source == "fitted" else None
+        spread = "" if error is None else f" ± {error:.2g}"
+        old = before.get(name)
+        was = f", was {old:g}" if source == "fitted" and isinstance(old, float) else ""
+        lines.append(f"  {name:<28}{value}{spread} {unit}".rstrip() + f"  ({source}{was})")
+    steps = found.preprocessing.summary()
+    if found.bad is not None:
+        steps.insert(0, f"{int(found.bad.sum())} bad pixels masked")
+    if steps:
+        lines += ["preprocessing", *(f"  {step}" for step in steps)]
+    return lines
+
+
+def _as_json(found: Fix) -> dict[str, Any]:
+    return {
+        "calibration": dict(found.calibration.values),
+        "sources": dict(found.calibration.sources),
+        "uncertainty": found.uncertainty,
+        "estimates": [
+            {"title": estimate.title, "summary": estimate.summary} for estimate in found.estimates
+        ],
+        "skipped": [{"title": skip.title, "reason": skip.reason} for skip in found.skipped],
+        "preprocessing": found.preprocessing.model_dump(mode="json", exclude_defaults=True),
+        "bad_pixels": 0 if found.bad is None else int(found.bad.sum()),
+    }
+
+
+def _lengths(text: str) -> tuple[float, ...]:
+    try:
+        lengths = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected lengths in A: 3.9,2.8") from None
+    if min(lengths) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: lengths must be positive")
+    return lengths

@@ -177,10 +177,10 @@ def _block_simulator(
     )
     detector = abtem.PixelatedDetector(max_angle="full")
     first = np.array(grid.first_A) - np.array(block.corner_px) * grid.fine_A
+    scan = experiment.positions_A()
 
     def simulate(indices: NDArray[np.int64]) -> NDArray[np.float32]:
-        raster = np.stack(np.divmod(indices, experiment.scan_shape[1]), axis=-1)
-        positions = raster * experiment.scan_step_A + first
+        positions = scan[indices] + first
         fine = probe.scan(
             potential,
             scan=abtem.CustomScan(positions[:, ::-1]),

@@ -9,6 +9,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_mep.physics.scan import raster_positions_A
+
 __all__ = ["Block", "SimulationGrid", "plan_grid"]
 
 
@@ -73,6 +75,7 @@ def plan_grid(
     detector_pixels: int,
     detector_step_invA: float,
     margin_A: float,
+    scan_rotation_deg: float = 0.0,
 ) -> SimulationGrid:
     """Choose pixels and windows for a scan.
 
@@ -86,6 +89,8 @@ def plan_grid(
         Detector: K pixels of width dk in 1/A.
     margin_A : float
         Least distance of any scan position from the border of its wave window, A.
+    scan_rotation_deg : float
+        Turn of the scan against the region's axes.
 
     Returns
     -------
@@ -104,26 +109,25 @@ def plan_grid(
     # Region sizes that are whole numbers of fine and of coarse pixels alike.
     unit = fine_per_window // math.gcd(fine_per_window, detector_pixels)
 
-    def plan_axis(positions: int) -> tuple[int, float, list[tuple[int, range]]]:
-        per_block = max(1, math.floor(room_A / scan_step_A) + 1)
-        runs = [
-            range(int(run[0]), int(run[-1]) + 1)
-            for run in np.array_split(np.arange(positions), math.ceil(positions / per_block))
-        ]
-        starts_A = [(run[0] + run[-1]) / 2 * scan_step_A - windows * window_A / 2 for run in runs]
+    def plan_axis(spans_A: list[tuple[float, float]]) -> tuple[int, float, list[int]]:
+        """Size in fine pixels, place of the first position, and corner of each span's window."""
+        starts_A = [(low + high) / 2 - windows * window_A / 2 for low, high in spans_A]
         # The region begins where the first window does, shifted by less than a pixel so that the
         # first scan position is the centre of a voxel.
         first_A = -math.floor(starts_A[0] / pixel_A) * pixel_A
         corners = [round((start + first_A) / fine_A) for start in starts_A]
         corners[0] = 0
         size = math.ceil((corners[-1] + windows * fine_per_window) / unit) * unit
-        return size, first_A, list(zip(corners, runs, strict=True))
+        return size, first_A, corners
 
-    size_y, first_y, rows = plan_axis(scan_shape[0])
-    size_x, first_x, columns = plan_axis(scan_shape[1])
+    split = _split_raster if scan_rotation_deg == 0 else _split_box
+    spans, members = split(scan_shape, scan_step_A, scan_rotation_deg, room_A)
+    size_y, first_y, tops = plan_axis(spans[0])
+    size_x, first_x, lefts = plan_axis(spans[1])
     blocks = tuple(
-        Block((np.array(ys)[:, None] * scan_shape[1] + np.array(xs)[None, :]).ravel(), (top, left))
-        for (top, ys), (left, xs) in product(rows, columns)
+        Block(indices, corner)
+        for indices, corner in zip(members, product(tops, lefts), strict=True)
+        if len(indices)
     )
     coarse_per_unit = unit * detector_pixels // fine_per_window
     return SimulationGrid(
@@ -136,6 +140,47 @@ def plan_grid(
         first_A=(first_y, first_x),
         blocks=blocks,
     )
+
+
+_Spans = list[tuple[float, float]]
+
+
+def _split_raster(
+    scan_shape: tuple[int, int], step_A: float, _rotation_deg: float, room_A: float
+) -> tuple[tuple[_Spans, _Spans], list[NDArray[np.int64]]]:
+    """Runs of rows and of columns that fit into the room: their spans (y, x) and raster indices."""
+    per_block = max(1, math.floor(room_A / step_A) + 1)
+    rows, columns = (
+        np.array_split(np.arange(count), math.ceil(count / per_block)) for count in scan_shape
+    )
+    spans = tuple(
+        [(float(run[0] * step_A), float(run[-1] * step_A)) for run in runs]
+        for runs in (rows, columns)
+    )
+    members = [(y[:, None] * scan_shape[1] + x).ravel() for y, x in product(rows, columns)]
+    return (spans[0], spans[1]), members
+
+
+def _split_box(
+    scan_shape: tuple[int, int], step_A: float, rotation_deg: float, room_A: float
+) -> tuple[tuple[_Spans, _Spans], list[NDArray[np.int64]]]:
+    """Equal cells of the box around a turned scan, each no larger than the room."""
+    positions = raster_positions_A(scan_shape, step_A, rotation_deg)
+    spans: list[_Spans] = []
+    cells = []
+    for along in positions.T:
+        low, extent = float(along.min()), float(np.ptp(along))
+        count = max(1, math.ceil(extent / room_A))
+        width = extent / count if extent > 0 else 1.0
+        spans.append(
+            [(low + i * extent / count, low + (i + 1) * extent / count) for i in range(count)]
+        )
+        cells.append(np.minimum(((along - low) / width).astype(int), count - 1))
+    members = [
+        np.flatnonzero((cells[0] == y) & (cells[1] == x))
+        for y, x in product(range(len(spans[0])), range(len(spans[1])))
+    ]
+    return (spans[0], spans[1]), members
 
 
 _ANTIALIAS = 0.3333333 - 0.01  # abTEM's aperture less its taper, in units of 1 / pixel

@@ -27,12 +27,13 @@ from pydantic import (
 )
 
 from napari_mep.data._quantities import FLAGS, QUANTITIES, REQUIRED, check_value
-from napari_mep.errors import CalibrationError
+from napari_mep.data.preprocessing import PreprocessingPlan, toml_value
+from napari_mep.errors import CalibrationError, PlanError
 
-__all__ = ["Calibration", "PartialCalibration", "Source", "as_partial"]
+__all__ = ["Calibration", "PartialCalibration", "Source", "as_partial", "describe_values"]
 
-Source = Literal["file", "user", "default", "guessed"]
-"""Where a value comes from."""
+Source = Literal["file", "user", "default", "guessed", "fitted"]
+"""Where a value comes from; "fitted": measured on these very patterns by a calibration helper."""
 
 
 class Calibration(BaseModel):
@@ -173,6 +174,8 @@ class PartialCalibration:
         Values by TOML key; besides the fields of `Calibration` also ``detector_step_mrad``.
     sources : mapping
         Source of each value.
+    preprocessing : PreprocessingPlan or None
+        What must be done to the patterns for the values to hold (table ``[preprocessing]``).
 
     Raises
     ------
@@ -182,6 +185,7 @@ class PartialCalibration:
 
     values: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, Source] = field(default_factory=dict)
+    preprocessing: PreprocessingPlan | None = None
 
     def __post_init__(self) -> None:
         for name in self.values:
@@ -230,9 +234,32 @@ class PartialCalibration:
                 f"calibration file {path}: not readable as TOML ({reason})"
             ) from None
         try:
-            return cls.from_mapping(values, source)
-        except CalibrationError as err:
+            table = values.pop("preprocessing", None)
+            preprocessing = (
+                None if table is None else PreprocessingPlan.parse(table).relative_to(path.parent)
+            )
+            known = cls.from_mapping(values, source)
+            return cls(known.values, known.sources, preprocessing)
+        except (CalibrationError, PlanError) as err:
             raise CalibrationError(f"calibration file {path}: {err}") from None
+
+    def to_toml(self, remarks: Mapping[str, str] = MappingProxyType({})) -> str:
+        """The text of a calibration file that `from_toml` reads back.
+
+        Parameters
+        ----------
+        remarks : mapping
+            Comments by key, put behind unit and source.
+        """
+        lines = []
+        for name in sorted(self.values, key=[*QUANTITIES, *FLAGS].index):
+            unit = QUANTITIES[name].unit if name in QUANTITIES else ""
+            words = (unit, self.sources[name], remarks.get(name, ""))
+            comment = ", ".join(word for word in words if word)
+            lines.append(f"{name} = {toml_value(self.values[name])}  # {comment}")
+        if self.preprocessing is not None:
+            lines += ["", "[preprocessing]", *self.preprocessing.to_toml_lines()]
+        return "\n".join(lines) + "\n"
 
     def merge(self, stronger: PartialCalibration) -> PartialCalibration:
         """Union of both; where both know a value, the `stronger` one counts."""
@@ -241,7 +268,9 @@ class PartialCalibration:
         if steps & set(stronger.values):
             weaker = {name: value for name, value in weaker.items() if name not in steps}
         return PartialCalibration(
-            {**weaker, **stronger.values}, {**self.sources, **stronger.sources}
+            {**weaker, **stronger.values},
+            {**self.sources, **stronger.sources},
+            stronger.preprocessing or self.preprocessing,
         )
 
     def missing(self) -> tuple[str, ...]:
@@ -296,6 +325,22 @@ def as_partial(
             return PartialCalibration.from_mapping(calibration)
         case _:
             return PartialCalibration.from_toml(calibration)
+
+
+def describe_values(known: PartialCalibration) -> list[tuple[str, str, str, str]]:
+    """Name, value as text, unit and source of everything that is known, in the usual order."""
+    lines = []
+    for name in sorted(known.values, key=[*QUANTITIES, *FLAGS].index):
+        value = known.values[name]
+        if isinstance(value, bool):
+            text = "yes" if value else "no"
+        elif isinstance(value, tuple):
+            text = " x ".join(f"{part:.6g}" for part in value)
+        else:
+            text = f"{value:.6g}"
+        unit = QUANTITIES[name].unit if name in QUANTITIES else ""
+        lines.append((name, text, unit, str(known.sources[name])))
+    return lines
 
 
 def _missing_message(names: tuple[str, ...] | list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,13 @@ from napari_mep.data.calibration import Calibration
 from napari_mep.errors import DataError
 from napari_mep.volume import PhaseVolume
 
-__all__ = ["DiffractionDataset", "PatternArray", "check_pattern_array"]
+__all__ = [
+    "DiffractionDataset",
+    "PatternArray",
+    "check_pattern_array",
+    "check_positions",
+    "orient_detector",
+]
 
 _CHECK_BYTES = 1 << 30  # validate and the dose scale read everything below this size
 _BLOCK_BYTES = 1 << 26
@@ -62,11 +69,16 @@ class DiffractionDataset:
         `pixel_size_A`, oriented as `counts` returns patterns.
     provenance : mapping
         How the data came about; values that JSON can hold.
+    positions : (scan_y * scan_x, 2) float64 ndarray or None
+        Where the probe really stood, (y, x) in A from the world origin in the axes of the scan, row
+        by row; the scan rotation turns them as it turns a raster. None: the raster of the scan
+        step, with the first position at the origin.
 
     Raises
     ------
     DataError
-        Wrong number of axes, complex or non-numeric patterns, a mask or probe that does not fit.
+        Wrong number of axes, complex or non-numeric patterns, a mask, a probe or positions that
+        do not fit.
     CalibrationError
         The detector does not reach the edge of the bright-field disk.
     """
@@ -79,6 +91,7 @@ class DiffractionDataset:
     truth: PhaseVolume | None = None
     probe: NDArray[np.complexfloating] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    positions: NDArray[np.float64] | None = None
     # Mean stored sum of a pattern; found on first use because it needs to read the patterns.
     _mean_sum: list[float] = field(default_factory=list, init=False, repr=False)
 
@@ -91,6 +104,9 @@ class DiffractionDataset:
                     f"{self.name}: {label} of shape {tuple(array.shape)} does not fit patterns of "
                     f"{self.detector_shape}; give one value per detector pixel"
                 )
+        if self.positions is not None:
+            positions = check_positions(self.positions, self.n_patterns, self.name)
+            object.__setattr__(self, "positions", positions)
 
     @property
     def scan_shape(self) -> tuple[int, int]:
@@ -163,13 +179,17 @@ class DiffractionDataset:
         return np.ascontiguousarray(patterns, dtype=np.float32)
 
     def positions_A(self) -> NDArray[np.float64]:
-        """Scan positions in world coordinates, (n, 2) float64 (y, x) in A, first at (0, 0)."""
+        """Scan positions in world coordinates, (n, 2) float64 (y, x) in A.
+
+        A raster begins at the world origin, (0, 0); a part of a scan stays where it was in it.
+        """
         from napari_mep.physics.scan import raster_positions_A
 
-        positions = raster_positions_A(
-            self.scan_shape, self.calibration.scan_step_yx_A, self.calibration.scan_rotation_deg
-        )
-        return np.asarray(positions, dtype=np.float64)
+        rotation = self.calibration.scan_rotation_deg
+        if self.positions is not None:
+            return _turned(self.positions, rotation)
+        step = self.calibration.scan_step_yx_A
+        return np.asarray(raster_positions_A(self.scan_shape, step, rotation), dtype=np.float64)
 
     def mean_pattern(self, max_patterns: int = 1024) -> NDArray[np.float32]:
         """Mean of at most `max_patterns` evenly spread patterns, (ky, kx) float32, electrons."""
@@ -183,9 +203,9 @@ class DiffractionDataset:
         """SHA-256 that tells this dataset from others, as 64 hexadecimal digits.
 
         It covers the scan and detector shape, 64 evenly spread patterns in float32 as stored, the
-        mask and the physical calibration; not the name, the path, the container format, the
-        sources of the calibration or the truth. So the same data in another file has the same
-        fingerprint, and reading it never takes long.
+        mask, explicit positions and the physical calibration; not the name, the path, the
+        container format, the sources of the calibration or the truth. So the same data in another
+        file has the same fingerprint, and reading it never takes long.
         """
         digest = hashlib.sha256(repr((*self.scan_shape, *self.detector_shape)).encode())
         digest.update(self.calibration.model_dump_json().encode())
@@ -193,6 +213,8 @@ class DiffractionDataset:
             digest.update(self._stored(np.array([index])).astype("<f4").tobytes())
         if self.mask is not None:
             digest.update(np.packbits(self.mask).tobytes())
+        if self.positions is not None:
+            digest.update(self.positions.astype("<f8").tobytes())
         return digest.hexdigest()
 
     def validate(self) -> int:
@@ -266,15 +288,8 @@ class DiffractionDataset:
             yield indices[start : start + length]
 
     def _oriented(self, patterns: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self.calibration.detector_transpose:
-            patterns = patterns.swapaxes(1, 2)
-        for axis, flip in (
-            (1, self.calibration.detector_flip_y),
-            (2, self.calibration.detector_flip_x),
-        ):
-            if flip:
-                patterns = _flip_about_zero(patterns, axis)
-        return patterns
+        c = self.calibration
+        return orient_detector(patterns, c.detector_transpose, c.detector_flip_y, c.detector_flip_x)
 
     def _stored(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         """Patterns as stored, float32, in the order of `indices`; each file region read once."""
@@ -327,10 +342,44 @@ def _evenly(length: int, most: int) -> NDArray[np.int64]:
     return (np.arange(count, dtype=np.int64) * length) // count
 
 
-def _flip_about_zero(patterns: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    """Reverse a frequency axis so that the zero frequency stays at ``K // 2``.
+def _turned(positions: NDArray[np.float64], rotation_deg: float) -> NDArray[np.float64]:
+    """Places (slow, fast) in the axes of the scan as world (y, x); sign as in `physics.scan`."""
+    cos, sin = math.cos(math.radians(rotation_deg)), math.sin(math.radians(rotation_deg))
+    return positions @ np.array([[cos, sin], [-sin, cos]])
 
-    For even K the lone -K/2 has no partner and keeps its place.
+
+def check_positions(positions: ArrayLike, count: int, name: str) -> NDArray[np.float64]:
+    """Explicit scan positions as (count, 2) float64.
+
+    Raises
+    ------
+    DataError
+        Another shape, or a place that is not finite.
     """
-    flipped: NDArray[np.float32] = np.flip(patterns, axis)
-    return np.roll(flipped, 1, axis) if patterns.shape[axis] % 2 == 0 else flipped
+    places = np.asarray(positions, dtype=np.float64)
+    if places.shape != (count, 2):
+        raise DataError(
+            f"{name}: positions of shape {places.shape} do not fit {count} patterns; give one "
+            "row (y, x) in A per pattern"
+        )
+    if not np.isfinite(places).all():
+        raise DataError(f"{name}: positions hold values that are not finite; give (y, x) in A")
+    return places
+
+
+def orient_detector(
+    images: NDArray[Any], transpose: bool, flip_y: bool, flip_x: bool
+) -> NDArray[Any]:
+    """Detector images (..., ky, kx) as stored, transposed first and then flipped.
+
+    Flips reverse a frequency axis about the zero frequency, which stays at ``K // 2``. For even K
+    the lone -K/2 has no partner and keeps its place.
+    """
+    if transpose:
+        images = images.swapaxes(-1, -2)
+    for axis, flip in ((-2, flip_y), (-1, flip_x)):
+        if flip:
+            images = np.flip(images, axis)
+            if images.shape[axis] % 2 == 0:
+                images = np.roll(images, 1, axis)
+    return images

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from napari_mep.crystals.cut import parse_zone_axis
 from napari_mep.data.calibration import Calibration
 from napari_mep.errors import CrystalError, DataError
@@ -33,6 +36,8 @@ class Experiment:
         Scan positions (y, x).
     scan_step_A : float
         Distance of neighbouring positions, angstrom.
+    scan_rotation_deg : float
+        Turn of the scan against the detector and the specimen; sign: `physics.scan`.
     energy_keV : float
         Beam energy, keV.
     semiangle_mrad : float
@@ -57,6 +62,7 @@ class Experiment:
     slice_thickness_A: float = 1.6
     scan_shape: tuple[int, int] = (26, 26)
     scan_step_A: float = 0.512
+    scan_rotation_deg: float = 0.0
     energy_keV: float = 300.0
     semiangle_mrad: float = 21.4
     defocus_A: float = -200.0
@@ -78,6 +84,14 @@ class Experiment:
             raise DataError(f"detector_pixels = {self.detector_pixels}: at least 2 are needed")
         self.calibration().check_detector((self.detector_pixels, self.detector_pixels))
 
+    def positions_A(self) -> NDArray[np.float64]:
+        """Scan positions (n, 2) (y, x) in angstrom, row by row, the first at (0, 0)."""
+        from napari_mep.physics.scan import raster_positions_A
+
+        return np.asarray(
+            raster_positions_A(self.scan_shape, self.scan_step_A, self.scan_rotation_deg)
+        )
+
     @property
     def n_slices(self) -> int:
         """Number of slices."""
@@ -91,6 +105,7 @@ class Experiment:
             "defocus_A": self.defocus_A,
             "spherical_aberration_A": self.spherical_aberration_A,
             "scan_step_A": self.scan_step_A,
+            "scan_rotation_deg": self.scan_rotation_deg,
             "detector_step_invA": self.detector_step_invA,
             "specimen_thickness_A": self.thickness_A,
         }

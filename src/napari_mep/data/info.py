@@ -34,6 +34,7 @@ def describe(data: DiffractionDataset | OpenedPatterns) -> dict[str, Any]:
         ``calibration``: name -> {value, unit, source};
         ``derived``: name -> {value, unit}, as far as the calibration allows;
         ``missing``: names of required values that nobody gave;
+        ``preprocessing``: what the calibration file says is to be done to the patterns, lines;
         ``problems``: sentences, empty when a reconstruction can start.
 
     Raises
@@ -62,6 +63,7 @@ def describe(data: DiffractionDataset | OpenedPatterns) -> dict[str, Any]:
             "calibration": _calibration(partial, dataset),
             "derived": {} if dataset is None else _derived(dataset),
             "missing": partial.missing(),
+            "preprocessing": partial.preprocessing.summary() if partial.preprocessing else [],
             "problems": [problem] if problem else [],
         }
     )
@@ -89,6 +91,9 @@ def format_lines(description: dict[str, Any]) -> list[str]:
         lines.append("derived")
     for name, entry in description["derived"].items():
         lines.append(f"  {name.replace('_', ' '):<28}{_shown(entry['value'], entry['unit'])}")
+    if description["preprocessing"]:
+        lines.append("preprocessing")
+    lines += [f"  {line}" for line in description["preprocessing"]]
     lines += [f"problem: {sentence}" for sentence in description["problems"]]
     return lines
 

@@ -1,8 +1,8 @@
 """Our own container for 4D-STEM data: a Zarr v3 group with everything that is known.
 
 Layout: array ``patterns`` (scan_y, scan_x, ky, kx); optionally ``mask`` (ky, kx), ``probe``
-(ky, kx) and ``truth/phase`` (z, y, x), radians. The group attribute ``napari-mep`` holds format,
-version, name, calibration with its sources, and provenance.
+(ky, kx), ``positions`` (n, 2), A, and ``truth/phase`` (z, y, x), radians. The group attribute
+``napari-mep`` holds format, version, name, calibration with its sources, and provenance.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ __all__ = ["is_native", "read_native", "read_truth", "write_dataset"]
 ATTRIBUTE = "napari-mep"
 FORMAT = "4d-stem"
 VERSION = 1
-_CHUNK_BYTES = 1 << 24
+_CHUNK_BYTES = 1 << 20  # small: solvers read random patterns
+_KEPT = ("guessed", "fitted")  # sources that stay what they are; all others become the file's
 
 
 def write_dataset(
@@ -62,6 +63,8 @@ def write_dataset(
             _write_array(root, "mask", np.asarray(dataset.mask, dtype=bool), ("ky", "kx"))
         if dataset.probe is not None:
             _write_array(root, "probe", np.asarray(dataset.probe), ("y", "x"))
+        if dataset.positions is not None:
+            _write_array(root, "positions", dataset.positions, ("pattern", "yx"))
         if dataset.truth is not None:
             group = root.create_group("truth")
             _write_array(group, "phase", dataset.truth.data, ("z", "y", "x"))
@@ -103,13 +106,14 @@ def read_native(path: str | Path) -> OpenedPatterns:
     truth = read_truth(path) if "truth" in root else None
     mask = _array(root, "mask", path)[:] if "mask" in root else None
     probe = _array(root, "probe", path)[:] if "probe" in root else None
+    positions = _array(root, "positions", path)[:] if "positions" in root else None
     values = attributes.get("calibration", {})
     written = attributes.get("calibration_sources", {})
     # A default stays one (the user may not have known it); what the writer knew is the file's now.
     known = {k: v for k, v in values.items() if v is not None and written.get(k) != "default"}
     try:
         calibration = PartialCalibration(
-            known, {k: "guessed" if written.get(k) == "guessed" else "file" for k in known}
+            known, {k: kept if (kept := written.get(k)) in _KEPT else "file" for k in known}
         )
     except CalibrationError as err:
         raise CalibrationError(f"{path}: {err}") from None
@@ -122,6 +126,7 @@ def read_native(path: str | Path) -> OpenedPatterns:
         mask=mask,
         truth=truth,
         probe=probe,
+        positions=positions,
         provenance=attributes.get("provenance", {}),
     )
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from napari_mep.data.calibration import PartialCalibration
 from napari_mep.data.dataset import DiffractionDataset, PatternArray, check_pattern_array
+from napari_mep.data.preprocessing import preprocess
 from napari_mep.volume import PhaseVolume
 
 __all__ = ["OpenedPatterns"]
@@ -45,6 +46,7 @@ class OpenedPatterns:
     truth: PhaseVolume | None = None
     probe: NDArray[np.complexfloating] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    positions: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         check_pattern_array(self.patterns, self.name)
@@ -52,21 +54,27 @@ class OpenedPatterns:
     def calibrated(self, stronger: PartialCalibration | None = None) -> DiffractionDataset:
         """The dataset, with the values of `stronger` preferred over the file's.
 
+        Preprocessing that came with the calibration is part of it: a lazy view, nothing is read.
+
         Raises
         ------
         CalibrationError
             Required values are missing, or the detector does not reach the bright-field disk.
         DataError
-            The mask or the probe does not fit the detector.
+            The mask, the probe or the positions do not fit.
+        PlanError
+            The preprocessing does not fit the patterns.
         """
-        calibration = self.calibration.merge(stronger or PartialCalibration()).complete()
-        return DiffractionDataset(
+        known = self.calibration.merge(stronger or PartialCalibration())
+        dataset = DiffractionDataset(
             patterns=self.patterns,
-            calibration=calibration,
+            calibration=known.complete(),
             name=self.name,
             path=self.path,
             mask=self.mask,
             truth=self.truth,
             probe=self.probe,
             provenance=self.provenance,
+            positions=self.positions,
         )
+        return preprocess(dataset, known.preprocessing) if known.preprocessing else dataset

@@ -81,17 +81,25 @@ class ExpectedPatterns:
     def truth(self) -> PhaseVolume:
         """The scanned part of `specimen`.
 
-        The voxels whose centres lie in [0, (n - 1) * step) A from the first scan position along
-        each axis: 64 x 64 of them in the paper's conditions.
+        The voxels whose centres lie in the box around the scan positions, [low, high) along each
+        axis: 64 x 64 of them in the paper's conditions.
         """
-        _, pixel_y, pixel_x = self.specimen.voxel_size_A
-        step_y, step_x = self.calibration.scan_step_yx_A
-        rows = _scanned(self.patterns.shape[0], step_y, pixel_y, self.specimen.origin_A[1])
-        columns = _scanned(self.patterns.shape[1], step_x, pixel_x, self.specimen.origin_A[2])
+        from napari_mep.physics.scan import raster_positions_A
+
+        rows_columns = (self.patterns.shape[0], self.patterns.shape[1])
+        positions = raster_positions_A(
+            rows_columns, self.calibration.scan_step_yx_A, self.calibration.scan_rotation_deg
+        )
+        oz, *origin = self.specimen.origin_A
+        parts = [
+            _scanned(along, pixel, start)
+            for along, pixel, start in zip(
+                positions.T, self.specimen.voxel_size_A[1:], origin, strict=True
+            )
+        ]
+        (rows, first_y), (columns, first_x) = parts
         return PhaseVolume(
-            self.specimen.data[:, rows, columns],
-            self.specimen.voxel_size_A,
-            (self.specimen.origin_A[0], 0.0, 0.0),
+            self.specimen.data[:, rows, columns], self.specimen.voxel_size_A, (oz, first_y, first_x)
         )
 
 
@@ -279,6 +287,7 @@ def _grid(experiment: Experiment) -> SimulationGrid:
         detector_pixels=experiment.detector_pixels,
         detector_step_invA=experiment.detector_step_invA,
         margin_A=radius + 5.0,
+        scan_rotation_deg=experiment.scan_rotation_deg,
     )
 
 
@@ -298,7 +307,10 @@ def _specimen_phase(
     return PhaseVolume(phase, (dz, grid.pixel_A, grid.pixel_A), (dz / 2, -y, -x))
 
 
-def _scanned(positions: int, step_A: float, pixel_A: float, origin_A: float) -> slice:
-    first = round(-origin_A / pixel_A)
-    count = max(1, math.ceil((positions - 1) * step_A / pixel_A - 1e-6))
-    return slice(first, first + count)
+def _scanned(along_A: NDArray[np.float64], pixel_A: float, origin_A: float) -> tuple[slice, float]:
+    """Voxels with centres in [lowest, highest) scan position, and the place of the first one."""
+    low, high = float(along_A.min()), float(along_A.max())
+    world = round(-origin_A / pixel_A)  # index of the world origin
+    first = math.ceil(low / pixel_A - 1e-6)
+    last = max(first + 1, math.ceil(high / pixel_A - 1e-6))
+    return slice(world + first, world + last), first * pixel_A

@@ -1,0 +1,238 @@
+"""How detector and scan are oriented, tried out by quick reconstructions.
+
+World axes are the detector's, so turning transpose, flips and scan rotation together by 90 degrees
+turns the specimen and changes nothing that could be measured. What can be: whether the detector is
+mirrored (2 cases) and the angle between scan and detector (a full turn). With the rotation known,
+that leaves eight orientations; with it unknown, the answer is given with a rotation of at most 45
+degrees, which makes it unique.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from napari_mep.data.estimate import Curve, Estimate
+from napari_mep.data.estimate.rotation import wrap
+from napari_mep.reconstruction.calibrate._trials import Trials, find_minimum
+
+__all__ = [
+    "OrientationEstimate",
+    "TurnEstimate",
+    "canonical_orientation",
+    "find_orientation",
+    "find_turn",
+    "refine_rotation",
+]
+
+Progress = Callable[[int, int], None]
+Orientation = tuple[bool, bool, bool]
+"""Transpose, flip y, flip x: `orient_detector` in this order."""
+
+_COARSE_DEG = 15.0
+_MODEL_ERROR_DEG = 0.1  # what the quick model leaves, whatever the statistics
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class OrientationEstimate(Estimate):
+    """The orientation with the lowest residual at a scan rotation that is given.
+
+    Parameters
+    ----------
+    orientation : tuple of 3 bools
+        Transpose, flip y, flip x.
+    residuals : mapping of orientation to float
+        Relative amplitude residual of each.
+    contrast : float
+        How much lower the best residual is than the second best, relative.
+    """
+
+    orientation: Orientation
+    residuals: dict[Orientation, float]
+    contrast: float
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class TurnEstimate(Estimate):
+    """Scan rotation and orientation together.
+
+    Parameters
+    ----------
+    rotation_deg : float
+        Scan rotation.
+    orientation : tuple of 3 bools
+        Transpose, flip y, flip x.
+    contrast : float
+        How much lower the best residual is than that of the best mirrored one, relative.
+    """
+
+    rotation_deg: float
+    orientation: Orientation
+    contrast: float
+
+
+def find_orientation(trials: Trials, progress: Progress | None = None) -> OrientationEstimate:
+    """Try the eight orientations of the detector at the scan rotation of the calibration.
+
+    A few gradient steps each tell them apart when energy, semi-angle, steps and defocus are about
+    right; the defocus may be 20 % off, but its sign must be right, for a mirrored specimen in the
+    opposite focus looks much alike.
+    """
+    residuals: dict[Orientation, float] = {}
+    for done, (transpose, y, x) in enumerate(product((False, True), repeat=3), start=1):
+        flags = (transpose, y, x)
+        residuals[flags] = trials.residual(**_as_changes(flags))
+        if progress is not None:
+            progress(done, 8)
+    ranked = sorted(residuals, key=lambda flags: residuals[flags])
+    best = ranked[0]
+    contrast = 1 - residuals[best] / residuals[ranked[1]]
+    return OrientationEstimate(
+        title="Orientation",
+        summary=(
+            f"{describe(best)}: residual {residuals[best]:.4f}, the next best "
+            f"{residuals[ranked[1]]:.4f} ({describe(ranked[1])})"
+        ),
+        calibration=_as_changes(best),
+        proof=(
+            Curve(
+                np.arange(8.0),
+                np.array([residuals[flags] for flags in ranked]),
+                "orientation (T transposed, Y and X flipped)",
+                "residual",
+                "the eight orientations",
+                best=0.0,
+                ticks=tuple(_short(flags) for flags in ranked),
+            ),
+        ),
+        orientation=best,
+        residuals=residuals,
+        contrast=contrast,
+    )
+
+
+def find_turn(trials: Trials, progress: Progress | None = None) -> TurnEstimate:
+    """Try all scan rotations, 15 degrees apart, with and without a mirrored detector."""
+    angles = np.arange(-180.0, 180.0, _COARSE_DEG)
+    curves = []
+    for mirrored in (False, True):
+        flags = (mirrored, False, False)
+        curve = []
+        for angle in angles:
+            curve.append(trials.residual(scan_rotation_deg=float(angle), **_as_changes(flags)))
+            if progress is not None:
+                progress(len(curve) + mirrored * len(angles), 2 * len(angles))
+        curves.append(np.array(curve))
+    mirrored = bool(curves[1].min() < curves[0].min())
+    best = curves[mirrored]
+    place = int(np.argmin(best))
+    # Between two angles of the grid: the parabola through three of them.
+    before, here, after = (float(best[(place + i) % len(best)]) ** 2 for i in (-1, 0, 1))
+    bend = before - 2 * here + after
+    offset = 0.5 * (before - after) / bend if bend > 0 else 0.0
+    raw = float(angles[place]) + _COARSE_DEG * float(np.clip(offset, -0.5, 0.5))
+    rotation, flags = canonical_orientation(raw, (mirrored, False, False))
+    contrast = 1 - float(best.min()) / float(curves[not mirrored].min())
+    return TurnEstimate(
+        title="Scan rotation and orientation",
+        summary=(
+            f"{rotation:.0f} deg, {describe(flags)}: residual {best.min():.4f}, mirrored at best "
+            f"{curves[not mirrored].min():.4f}"
+        ),
+        calibration={"scan_rotation_deg": rotation, **_as_changes(flags)},
+        uncertainty={"scan_rotation_deg": _COARSE_DEG / 4},
+        proof=(
+            Curve(
+                angles,
+                curves[0],
+                "scan rotation (deg)",
+                "residual",
+                "quick reconstructions at every rotation",
+                best=raw,
+                others={"detector transposed": curves[1]},
+                name="as stored",
+            ),
+        ),
+        rotation_deg=rotation,
+        orientation=flags,
+        contrast=contrast,
+    )
+
+
+def refine_rotation(
+    trials: Trials, half_width_deg: float, progress: Progress | None = None
+) -> Estimate:
+    """Scan rotation to a fraction of a degree, around that of the calibration."""
+    start = trials.calibration.scan_rotation_deg
+    grid = start + half_width_deg * np.linspace(-1, 1, 5)
+    count = [0]
+
+    def residual(angle: float) -> float:
+        count[0] += 1
+        if progress is not None:
+            progress(min(count[0], 11), 11)
+        return trials.residual(scan_rotation_deg=angle)
+
+    found = find_minimum(residual, list(grid), trials.electrons)
+    rotation = wrap(found.place)
+    error = max(found.error, _MODEL_ERROR_DEG)
+    return Estimate(
+        title="Scan rotation",
+        summary=f"{rotation:.2f} ± {error:.2f} deg"
+        + (" (at the edge of the range tried)" if found.at_edge else ""),
+        calibration={"scan_rotation_deg": rotation},
+        uncertainty={"scan_rotation_deg": error},
+        proof=(
+            Curve(
+                found.x,
+                found.residual,
+                "scan rotation (deg)",
+                "residual",
+                "quick reconstructions",
+                best=found.place,
+            ),
+        ),
+    )
+
+
+def canonical_orientation(rotation_deg: float, flags: Orientation) -> tuple[float, Orientation]:
+    """The equivalent rotation of at most 45 degrees, and the orientation that goes with it."""
+    matrix = _matrix(flags)
+    turns = round(rotation_deg / 90)
+    # A turn of the world by -90 degrees, as in `physics.scan` (y down, x right).
+    back = np.array([[0, 1], [-1, 0]])
+    for _ in range(turns % 4):
+        matrix = back @ matrix
+    return wrap(rotation_deg - 90 * turns), _flags(matrix)
+
+
+def describe(flags: Orientation) -> str:
+    """An orientation in words."""
+    words = [
+        word
+        for word, used in zip(("transposed", "flipped in y", "flipped in x"), flags, strict=True)
+        if used
+    ]
+    return "detector " + (", ".join(words) if words else "as stored")
+
+
+def _short(flags: Orientation) -> str:
+    return "".join(letter for letter, used in zip("TYX", flags, strict=True) if used) or "–"
+
+
+def _as_changes(flags: Orientation) -> dict[str, bool]:
+    names = ("detector_transpose", "detector_flip_y", "detector_flip_x")
+    return dict(zip(names, flags, strict=True))
+
+
+def _matrix(flags: Orientation) -> np.ndarray:
+    transpose, flip_y, flip_x = flags
+    swap = np.array([[0, 1], [1, 0]]) if transpose else np.eye(2, dtype=int)
+    return np.diag([-1 if flip_y else 1, -1 if flip_x else 1]) @ swap
+
+
+def _flags(matrix: np.ndarray) -> Orientation:
+    return bool(matrix[0, 0] == 0), bool(matrix[0].sum() < 0), bool(matrix[1].sum() < 0)
