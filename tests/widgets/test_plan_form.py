@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
 from qtpy.QtWidgets import QComboBox
 
 from napari_mep.errors import PlanError
+from napari_mep.reconstruction.baselines import BASELINES
 from napari_mep.reconstruction.plan import ReconstructionPlan
 from napari_mep.reconstruction.schedules import preview_weights
 from napari_mep.widgets._fields import Look, editor_for, field_at
@@ -60,12 +61,14 @@ CHANGED = {
         "patterns_per_step": 96,
     },
     "gradient": {"iterations": 17, "step": 0.35},
+    "baseline": {"preset": "tuned", "iterations": 31, "learning_rate": 0.00123, "batch": 48},
     "object": {
         "thickness_A": 100.0,
         "slice_thickness_A": 0.8,
         "pixel_size_A": 0.1234567,
         "wave_oversampling": 3,
     },
+    "preprocessing": {"bin_detector": 2, "scan_rows": (2, 9)},
     "tile_overlap": 0.4,
     "seed": 2**62 + 1,  # more than a float or a 32-bit spin box can hold
     "device": "cuda:1",
@@ -90,7 +93,7 @@ def test_changed_is_told_once_for_a_plan_and_for_each_edit(form, qtbot):
     assert form.plan().steps == 50
 
 
-@pytest.mark.parametrize("path", sorted(leaves(ReconstructionPlan)))
+@pytest.mark.parametrize("path", sorted(leaves(ReconstructionPlan) - {"preprocessing"}))
 def test_editors_offer_only_what_the_plan_accepts(form, path):
     """Both ends of every range, and every choice, make a valid field."""
     editor = form.editor(path)
@@ -99,7 +102,7 @@ def test_editors_offer_only_what_the_plan_accepts(form, path):
     if hasattr(numbers, "minimum"):
         values = [numbers.minimum(), numbers.maximum()]
     elif isinstance(numbers, QComboBox):
-        values = [numbers.itemText(i) for i in range(numbers.count())]
+        values = [numbers.itemData(i) or numbers.itemText(i) for i in range(numbers.count())]
     assert values
     for value in values:
         nested: dict[str, Any] = {}
@@ -129,6 +132,17 @@ def test_contradicting_settings_are_a_plan_error(form):
     assert "start_logsnr" in form.plot._message
 
 
+def test_preprocessing_is_shown_and_kept(form):
+    row = form.editor("preprocessing")
+    assert row.text() == "none"
+    form.set_plan(ReconstructionPlan.parse({"preprocessing": {"bin_detector": 2}}))
+    assert row.text() == "detector binned by 2"
+    form.set_plan(ReconstructionPlan.parse(CHANGED))
+    assert row.text() == "2 steps"
+    assert row.toolTip() == "scan rows 2 to 8\ndetector binned by 2"
+    assert form.plan().preprocessing == ReconstructionPlan.parse(CHANGED).preprocessing
+
+
 def test_settings_that_a_method_ignores_are_greyed_out(form):
     form.editor("method").set_value("gradient")
     assert not form.editor("prior").isEnabled()
@@ -140,6 +154,23 @@ def test_settings_that_a_method_ignores_are_greyed_out(form):
     assert not form.editor("guidance.shift_logsnr").isEnabled()
     form.editor("start").set_value("noise")
     assert not form.editor("gradient.iterations").isEnabled()
+
+
+def test_methods_have_names_and_each_its_own_settings(form):
+    method = form.editor("method")
+    shown = {method.itemData(i): method.itemText(i) for i in range(method.count())}
+    assert list(shown) == list(get_args(field_at(ReconstructionPlan, "method").annotation))
+    assert shown["lsq-ml"] == "LSQ-ML (Pty-Chi)"
+    assert not set(shown) & set(shown.values())
+    for word in shown:
+        method.set_value(word)
+        assert form.plan().method == word
+        outside = word in BASELINES
+        assert form.editor("baseline.preset").isEnabled() == outside
+        assert form._outside.isVisibleTo(form) == outside
+        assert form.editor("object.wave_oversampling").isEnabled() != outside
+        assert form.editor("gradient.iterations").isEnabled() != outside
+    assert "package's own solver" in form.plot._message
 
 
 def test_locked_settings_stay_readable(form):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,10 @@ from superqt import QCollapsible
 
 from napari_mep.errors import MepError
 from napari_mep.prior.catalogue import shipped_priors
+from napari_mep.reconstruction.baselines import BASELINES
 from napari_mep.reconstruction.plan import ReconstructionPlan
-from napari_mep.widgets._fields import Look, editor_for, field_at
+from napari_mep.widgets._fields import ChoiceEditor, Look, editor_for, field_at
+from napari_mep.widgets._preprocessing_summary import PreprocessingSummary
 from napari_mep.widgets._schedule_plot import SchedulePlot
 
 __all__ = ["Curve", "PlanForm"]
@@ -28,6 +30,19 @@ _METHOD = {
     "steps": Look("Steps", step=5),
     "samples": Look("Samples"),
     "start": Look("Start from"),
+}
+_METHOD_NAMES = {
+    "mep": "Diffusion prior (MEP)",
+    "gradient": "Gradient, no prior",
+    **{name: baseline.title for name, baseline in BASELINES.items()},
+}
+_BASELINE = {
+    "baseline.preset": Look("Preset"),
+    "baseline.iterations": Look("Iterations", none="preset's", step=5, start=20),
+    "baseline.learning_rate": Look(
+        "Learning rate", none="preset's", decimals=4, step=0.001, start=0.005
+    ),
+    "baseline.batch": Look("Patterns per batch", none="preset's", step=16, start=32),
 }
 _GUIDANCE = {
     "guidance.schedule": Look("Schedule"),
@@ -48,11 +63,15 @@ _ADVANCED = {
     "object.wave_oversampling": Look("Wave window"),
     "gradient.iterations": Look("Gradient steps"),
     "gradient.step": Look("Gradient step length", step=0.1),
+    "gradient.coarse_invA": Look("Coarsest detail", unit="1/Å", step=0.1),
+    "gradient.fine_invA": Look("Finest detail", unit="1/Å", step=0.1),
     "tile_overlap": Look("Tile overlap", step=0.05),
     "start_logsnr": Look("Start logSNR", step=0.5, start=-3.0),
+    "start_detail_invA": Look("Detail of the start", unit="1/Å", step=0.1),
     "end_logsnr": Look("End logSNR", step=0.5),
     "eta": Look("Stochasticity η", step=0.1),
     "likelihood": Look("Likelihood"),
+    "preprocessing": Look("Preprocessing"),
 }
 # Settings that a method does not read are greyed out, so that nobody tunes them in vain.
 _ONLY_MEP = {
@@ -60,6 +79,7 @@ _ONLY_MEP = {
     *_GUIDANCE,
     "tile_overlap",
     "start_logsnr",
+    "start_detail_invA",
     "end_logsnr",
     "eta",
 }
@@ -88,6 +108,7 @@ class PlanForm(QWidget):
         self._labels: dict[str, QLabel] = {}
         self.plot = SchedulePlot()
 
+        self._outside = self._group("Outside baseline", _BASELINE)
         guidance = self._group("Guidance by the data", _GUIDANCE)
         guidance.layout().addRow(self.plot)
         self.advanced = QCollapsible("Advanced")
@@ -100,6 +121,7 @@ class PlanForm(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         for part in (
             self._group("Method", _METHOD),
+            self._outside,
             guidance,
             self._group("Compute", _COMPUTE),
             self.advanced,
@@ -164,7 +186,15 @@ class PlanForm(QWidget):
         form.setHorizontalSpacing(8)
         form.setVerticalSpacing(4)
         for path, look in looks.items():
-            editor: Any = editor_for(field_at(ReconstructionPlan, path), look)
+            field = field_at(ReconstructionPlan, path)
+            editor: Any
+            if path == "method":
+                editor = _NamedChoices(_METHOD_NAMES)
+            elif path == "preprocessing":
+                editor = PreprocessingSummary()
+            else:
+                editor = editor_for(field, look)
+            editor.setToolTip(field.description or "")
             editor.setAccessibleName(look.label)
             editor.changed.connect(self._on_changed)
             label = QLabel(look.label)
@@ -181,11 +211,18 @@ class PlanForm(QWidget):
             label.setMinimumWidth(width)
 
     def _grey_out(self) -> None:
-        sampling = self._editors["method"].value() == "mep"
+        method = self._editors["method"].value()
+        sampling, outside = method == "mep", method in BASELINES
+        self._outside.setVisible(outside)
         for path, editor in self._editors.items():
             used = sampling or path not in _ONLY_MEP
             if path.startswith("gradient."):
-                used = not sampling or self._editors["start"].value() == "gradient"
+                warm = sampling and self._editors["start"].value() == "gradient"
+                used = method == "gradient" or warm
+            elif path.startswith("baseline."):
+                used = outside
+            elif path == "object.wave_oversampling":
+                used = not outside
             elif path in ("guidance.shift_logsnr", "guidance.width_logsnr"):
                 used = sampling and self._editors["guidance.schedule"].value() == "shifted-sigmoid"
             editor.setEnabled(used)
@@ -199,9 +236,29 @@ class PlanForm(QWidget):
     def _draw_curve(self) -> None:
         try:
             plan = self.plan()
+            if plan.method in BASELINES:
+                self.plot.set_message("no prior, no guidance: the package's own solver")
+                return
             if plan.method != "mep":
                 self.plot.set_message("no prior, no guidance: full data steps")
                 return
             self.plot.set_curve(*self._curve(plan))
         except MepError as err:
             self.plot.set_message(str(err))
+
+
+class _NamedChoices(ChoiceEditor):
+    """One of a few words of the plan, each shown by a name for people."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        super().__init__(list(names.values()))
+        for index, word in enumerate(names):
+            self.setItemData(index, word)
+
+    def value(self) -> str:
+        """The word that the plan has for the chosen name."""
+        return str(self.currentData())
+
+    def set_value(self, value: str) -> None:
+        """Choose a word of the plan."""
+        self.setCurrentIndex(self.findData(value))

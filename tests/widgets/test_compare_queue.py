@@ -1,0 +1,183 @@
+"""Baselines one after another: order, failure, cancelling, and one real run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_mep.data.calibration import Calibration
+from napari_mep.data.dataset import DiffractionDataset
+from napari_mep.data.native import write_dataset
+from napari_mep.errors import SolverError
+from napari_mep.reconstruction.plan import ReconstructionPlan
+from napari_mep.reconstruction.snapshot import Snapshot
+from napari_mep.volume import PhaseVolume
+from napari_mep.widgets._compare_baselines import BaselineQueue, baseline_methods
+from napari_mep.widgets._compare_layers import ScanSource, is_running, scan_source
+from napari_mep.widgets._compare_prepare import Candidate, Settings, prepare
+from napari_mep.widgets._compare_queue import QueuePanel
+from napari_mep.widgets._compare_scan import open_source, patterns_at, plan_of
+from tests.widgets.conftest import snapshot, volume
+
+SOURCE = ScanSource("scans/srtio3.zarr")
+PLANS = [ReconstructionPlan(method="gradient", seed=seed) for seed in (1, 2, 3)]
+
+
+class Engine:
+    """Two steps for each plan; seed 2 fails. Waits for `go` before each step."""
+
+    def __init__(self) -> None:
+        self.go = threading.Semaphore(0)
+        self.seeds: list[int] = []
+
+    def __call__(
+        self, source: Any, plan: Any, record: dict, stop: threading.Event
+    ) -> Iterator[Snapshot]:
+        self.seeds.append(plan.seed)
+        record.update(plan=plan.model_dump(mode="json"), method=plan.method)
+        for step in (1, 2):
+            while not self.go.acquire(timeout=0.01):
+                if stop.is_set():
+                    return
+            if plan.seed == 2:
+                raise SolverError("diverged in step 1; lower the step")
+            yield snapshot(step, 2, volume(plan.seed), method=plan.method)
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    engine = Engine()
+    yield engine
+    engine.go.release(100)
+
+
+@pytest.fixture
+def queue(qtbot: Any, viewer_model: Any, engine: Engine) -> Iterator[BaselineQueue]:
+    queue = BaselineQueue(viewer_model, engine=engine)
+    yield queue
+    queue.cancel()
+    qtbot.waitUntil(lambda: not queue.busy)
+
+
+def test_all_methods_but_the_one_with_the_prior():
+    assert "mep" not in baseline_methods()
+    assert "gradient" in baseline_methods()
+    for method in baseline_methods():
+        assert ReconstructionPlan(method=method).method == method
+
+
+def test_one_after_another_and_a_failure_ends_only_its_own(qtbot, viewer_model, queue, engine):
+    assert queue.start(SOURCE, PLANS)
+    assert not queue.start(SOURCE, PLANS)
+    assert [run.state for run in queue.runs] == ["running", "waiting", "waiting"]
+    engine.go.release()
+    qtbot.waitUntil(lambda: len(viewer_model.layers) == 1)
+    assert is_running(viewer_model.layers[0])
+    with qtbot.waitSignal(queue.finished):
+        engine.go.release(100)
+    assert [run.state for run in queue.runs] == ["done", "failed", "done"]
+    assert queue.runs[1].line == "diverged in step 1; lower the step"
+    assert engine.seeds == [1, 2, 3]
+    first, third = viewer_model.layers
+    assert first.name == "srtio3 [gradient]"
+    np.testing.assert_array_equal(third.data, volume(3).data)
+    assert not is_running(third)
+    assert third.metadata["napari_mep"]["plan"]["seed"] == 3
+    assert scan_source(third).path == SOURCE.path
+    assert not queue.busy
+
+
+def test_cancel_keeps_what_there_is_and_starts_no_other(qtbot, viewer_model, queue, engine):
+    queue.start(SOURCE, PLANS)
+    engine.go.release()
+    qtbot.waitUntil(lambda: len(viewer_model.layers) == 1)
+    with qtbot.waitSignal(queue.finished):
+        queue.cancel()
+    assert [run.state for run in queue.runs] == ["cancelled"] * 3
+    assert engine.seeds == [1]
+    assert not is_running(viewer_model.layers[0])
+    assert queue.start(SOURCE, PLANS[:1])
+
+
+def test_the_panel_queues_what_is_ticked_with_the_plan_of_a_result(qtbot, queue, engine):
+    record = {"plan": ReconstructionPlan(seed=1, device="cpu", steps=5).model_dump(mode="json")}
+    panel = QueuePanel(queue, lambda: record)
+    qtbot.addWidget(panel)
+    assert not panel.run_button.isEnabled()
+    panel.set_source(SOURCE)
+    assert panel.run_button.isEnabled()
+    for method, box in panel.boxes.items():
+        box.setChecked(method in ("gradient", "lsq-ml"))
+    panel.run_button.click()
+    assert [run.plan.method for run in queue.runs] == ["gradient", "lsq-ml"]
+    assert all(run.plan.steps == 5 and run.plan.device == "cpu" for run in queue.runs)
+    assert not panel.run_button.isEnabled()
+    assert "waiting" in panel.lines["lsq-ml"].text()
+    panel.cancel_button.click()
+    qtbot.waitUntil(lambda: panel.run_button.isEnabled())
+    assert "cancelled" in panel.lines["gradient"].text()
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    """A bright-field disk at 8 x 8 positions."""
+    k = (np.arange(32) - 16) * 0.15
+    disk = np.hypot(k[:, None], k[None, :]) < 1.0
+    counts = np.random.default_rng(0).poisson(np.broadcast_to(100.0 * disk, (8, 8, 32, 32)))
+    calibration = Calibration(
+        beam_energy_keV=300, convergence_semiangle_mrad=19.7, defocus_A=-30, scan_step_A=0.5,
+        detector_step_invA=0.15, specimen_thickness_A=6.4,
+    )  # fmt: skip
+    path = tmp_path / "disk.zarr"
+    write_dataset(path, DiffractionDataset(counts.astype(np.uint16), calibration, "disk"))
+    return path
+
+
+def test_a_real_run_ends_with_provenance(qtbot, viewer_model, scan):
+    queue = BaselineQueue(viewer_model)
+    plan = ReconstructionPlan(method="gradient", gradient={"iterations": 2}, device="cpu")
+    missing = ScanSource(str(scan.with_name("gone.zarr")))
+    with qtbot.waitSignal(queue.finished, timeout=30_000):
+        queue.start(missing, [plan])
+    assert queue.runs[0].state == "failed"
+    assert "no such file" in queue.runs[0].line
+    with qtbot.waitSignal(queue.finished, timeout=60_000):
+        queue.start(ScanSource(str(scan)), [plan])
+    assert queue.runs[0].state == "done"
+    (layer,) = viewer_model.layers
+    record = layer.metadata["napari_mep"]
+    assert record["step"] == record["total"] == 2
+    assert 0 < record["residual"] < 1
+    assert len(record["data"]["fingerprint"]) == 64
+    # The record alone is enough to open the scan again, with its calibration.
+    again = open_source(scan_source(layer))
+    assert again.calibration == open_source(ScanSource(str(scan))).calibration
+    assert plan_of(record) == plan
+
+
+def test_measured_against_predicted(scan):
+    flat = PhaseVolume(np.zeros((4, 18, 18)), (1.6, 0.2083, 0.2083), (0.8, 0, 0))
+    coarse = PhaseVolume(np.zeros((4, 8, 8)), (1.6, 0.9, 0.9), (0.8, 0, 0))
+    plan = ReconstructionPlan(method="gradient")
+    found = patterns_at(
+        ScanSource(str(scan)), [("flat", flat, plan), ("coarse", coarse, plan)], (1.1, 2.9)
+    )
+    assert found.position == (2, 6)
+    assert found.position_A == pytest.approx((1.0, 3.0))
+    (_, predicted, problem), (_, none, reason) = found.predicted
+    assert problem == ""
+    assert predicted.sum() == pytest.approx(found.measured.sum(), rel=0.02)
+    assert np.corrcoef(predicted.ravel(), found.measured.ravel())[0, 1] > 0.95
+    assert none is None
+    assert "pixel_size_A" in reason
+
+
+def test_a_candidate_without_a_plan_gets_the_default():
+    prepared = prepare([Candidate("k", "truth", volume())], Settings())
+    assert plan_of(prepared.reference.candidate.record) == ReconstructionPlan()
+    assert plan_of({"plan": {"unknown": 1}}) == ReconstructionPlan()
