@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from napari_mep import __version__
-from napari_mep.cli import crystals, demo, evaluate, info, reconstruct, simulate, train
+from napari_mep.cli import benchmark, crystals, demo, evaluate, info, reconstruct, simulate, train
 from napari_mep.errors import MepError
 
 __all__ = ["main"]
 
-_COMMANDS = (simulate, info, reconstruct, evaluate, crystals, train, demo)
+_COMMANDS = (simulate, info, reconstruct, evaluate, benchmark, crystals, train, demo)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

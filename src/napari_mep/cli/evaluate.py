@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from napari_mep.cli._shared import Commands, data_options, new_command, open_data, table, to_json
+
+if TYPE_CHECKING:
+    from napari_mep.volume import PhaseVolume
 
 __all__ = ["add_command"]
 
@@ -13,27 +17,34 @@ __all__ = ["add_command"]
 def add_command(commands: Commands) -> None:
     """Describe the command and its options."""
     sub = new_command(commands, "evaluate", _evaluate, "Score reconstructions against a truth.")
-    sub.add_argument("reconstruction", nargs="+", type=Path, metavar="RECON")
+    sub.add_argument(
+        "reconstruction",
+        nargs="+",
+        type=Path,
+        metavar="RECON",
+        help="ours, PtyRAD's, phaser's, ...",
+    )
     sub.add_argument("--truth", required=True, metavar="TRUTH", help="volume or simulated data")
-    sub.add_argument("--data", metavar="DATA", help="data that the residual must belong to")
+    sub.add_argument("--data", metavar="DATA", help="measure the residual against these patterns")
     data_options(sub)
     sub.add_argument("--json", action="store_true", help="machine-readable")
 
 
 def _evaluate(a: argparse.Namespace) -> None:
     from napari_mep.evaluation import compare_volumes, load_volume
-    from napari_mep.export.ome_zarr import read_reconstruction
+    from napari_mep.reconstruction.plan import ReconstructionPlan
+    from napari_mep.reconstruction.predicted import volume_residual
 
     truth = load_volume(a.truth)
-    fingerprint = None
-    if a.data is not None:
-        fingerprint = open_data(a).fingerprint()
+    dataset = None if a.data is None else open_data(a)
     rows = []
     for path in a.reconstruction:
-        volume, record = read_reconstruction(path)
+        volume, record = _read(path)
         scores = compare_volumes(volume, truth)
-        # The residual of a run belongs to the data it was made from.
-        own_data = fingerprint in (None, record.get("data", {}).get("fingerprint"))
+        residual = record.get("residual")
+        if dataset is not None:  # the same measure for every volume, wherever it comes from
+            plan = ReconstructionPlan.parse(record.get("plan", {}), source=f"plan in {path}")
+            residual = volume_residual(dataset, plan, volume)
         rows.append(
             {
                 "path": str(path),
@@ -42,8 +53,18 @@ def _evaluate(a: argparse.Namespace) -> None:
                 "ssim": scores.ssim,
                 "psnr_sum": scores.psnr_sum,
                 "ssim_sum": scores.ssim_sum,
-                "residual": record.get("residual") if own_data else None,
+                "residual": residual,
                 "seconds": record.get("seconds"),
             }
         )
     print(to_json(rows) if a.json else table(rows))
+
+
+def _read(path: Path) -> tuple[PhaseVolume, dict[str, Any]]:
+    """A result of ours with its record, or one of another program, without."""
+    from napari_mep.evaluation.foreign_volumes import is_foreign_volume, read_foreign_volume
+    from napari_mep.export.ome_zarr import read_reconstruction
+
+    if is_foreign_volume(path):
+        return read_foreign_volume(path), {}
+    return read_reconstruction(path)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import threading
+import typing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +23,11 @@ from napari_mep.cli._shared import (
     to_json,
 )
 from napari_mep.errors import ExportError
+from napari_mep.reconstruction.baselines import BASELINES
+from napari_mep.reconstruction.plan import BaselinePlan, ReconstructionPlan
 
 if TYPE_CHECKING:
     from napari_mep.data.dataset import DiffractionDataset
-    from napari_mep.reconstruction.plan import ReconstructionPlan
     from napari_mep.reconstruction.snapshot import Snapshot
 
 __all__ = ["add_command"]
@@ -39,7 +42,11 @@ def add_command(commands: Commands) -> None:
     output_options(sub, "OUT.ome.zarr")
     data_options(sub)
     sub.add_argument("--plan", type=Path, metavar="PLAN.toml", help="settings; options override it")
-    sub.add_argument("--method", choices=("mep", "gradient"), help="with or without the prior")
+    sub.add_argument(
+        "--method",
+        choices=typing.get_args(ReconstructionPlan.model_fields["method"].annotation),
+        help="with the prior, without it, or a baseline by another package",
+    )
     sub.add_argument("--prior", metavar="NAME|PATH", help="shipped prior or .safetensors file")
     sub.add_argument("--steps", type=int, help="sampling steps")
     sub.add_argument("--start", choices=("noise", "gradient"), help="where sampling starts")
@@ -48,7 +55,12 @@ def add_command(commands: Commands) -> None:
         choices=("shifted-sigmoid", "alpha", "constant"),
         help="schedule of the data's weight",
     )
-    sub.add_argument("--iterations", type=int, help="steps of the gradient solver")
+    sub.add_argument("--iterations", type=int, help="of the gradient solver or of a baseline")
+    sub.add_argument(
+        "--preset",
+        choices=typing.get_args(BaselinePlan.model_fields["preset"].annotation),
+        help="settings of a baseline: the paper's, or the best we found",
+    )
     sub.add_argument("--thickness", type=float, metavar="A", help="specimen thickness, A")
     sub.add_argument("--samples", type=positive, metavar="K", help="mean of K samples")
     sub.add_argument("--device", metavar="auto|cpu|cuda[:N]|mps", help="where to compute")
@@ -99,10 +111,7 @@ def _reconstruct(a: argparse.Namespace) -> None:
 
 def _plan(a: argparse.Namespace) -> ReconstructionPlan:
     """The plan file, if any, overridden by what the command line gives."""
-    from napari_mep.reconstruction.plan import ReconstructionPlan
-
-    plan = ReconstructionPlan.from_toml(a.plan) if a.plan else ReconstructionPlan()
-    values = plan.model_dump()
+    values = _given_plan(a).model_dump()
     for name in ("method", "prior", "steps", "samples", "start", "device", "seed"):
         if getattr(a, name) is not None:
             values[name] = getattr(a, name)
@@ -111,8 +120,25 @@ def _plan(a: argparse.Namespace) -> ReconstructionPlan:
     if a.thickness is not None:
         values["object"]["thickness_A"] = a.thickness
     if a.iterations is not None:
-        values["gradient"]["iterations"] = a.iterations
+        solver = "baseline" if values["method"] in BASELINES else "gradient"
+        values[solver]["iterations"] = a.iterations
+    if a.preset is not None:
+        values["baseline"]["preset"] = a.preset
     return ReconstructionPlan.parse(values, source="settings")
+
+
+def _given_plan(a: argparse.Namespace) -> ReconstructionPlan:
+    """From the plan file, else from a parameter file of PtyRAD in place of the data."""
+    from napari_mep.reconstruction.ptyrad_plan import is_ptyrad_file, open_plan
+
+    if a.plan:
+        return ReconstructionPlan.from_toml(a.plan)
+    if not is_ptyrad_file(a.data):
+        return ReconstructionPlan()
+    found = open_plan(a.data, a.calibration)
+    for line in found.unsupported:
+        print(line, file=sys.stderr)
+    return found.plan
 
 
 def _run_to_end(dataset: DiffractionDataset, plan: ReconstructionPlan) -> Snapshot:

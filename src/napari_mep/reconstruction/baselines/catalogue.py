@@ -135,7 +135,7 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
                 {
                     "paper": BaselineSettings(200, 5e-4, 32),
                     "tuned": BaselineSettings(
-                        20, 5e-3, 32, window=2, options={"constraints": _FILTERED}
+                        25, 5e-3, 32, window=2, options={"constraints": _FILTERED}
                     ),
                 },
             ),
@@ -149,7 +149,7 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
                     # Of the paper's 1, 0.1 and 0.01 the last is the best here, too.
                     "paper": BaselineSettings(5, 0.01, None),
                     "tuned": BaselineSettings(
-                        10,
+                        14,
                         1.0,
                         676,
                         window=2,

@@ -1,0 +1,1 @@
+"""Every method on the same simulated crystals, with intervals, resumable, on many processes."""

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import pytest
+
+from napari_mep.benchmark.methods import METHODS, parse_methods
+from napari_mep.benchmark.sweeps import sweeps
+from napari_mep.errors import PlanError, WeightsError
+from napari_mep.reconstruction.plan import ReconstructionPlan
+
+
+def test_every_method_of_the_plan_by_default():
+    methods = parse_methods()
+    assert [m.label for m in methods] == list(METHODS)
+    assert [m.plan.method for m in methods] == list(METHODS)
+    assert "mep" in METHODS
+    assert "gradient" in METHODS
+    with_prior = [m for m in methods if m.prior_sha256 is not None]
+    assert [m.label for m in with_prior] == ["mep"]
+
+
+def test_a_preset_of_a_baseline_is_told_in_full():
+    plain, tuned = parse_methods(["ptyrad-adam", "ptyrad-adam:tuned"])
+    assert tuned.label == "ptyrad-adam:tuned"
+    assert tuned.plan.baseline.preset == "tuned"
+    assert plain.plan.baseline.preset == "paper"
+    # What the preset comes to, not only its name.
+    assert plain.settings()["baseline"]["iterations"] == 200
+    assert plain.settings()["baseline"]["learning_rate"] == 5e-4
+    assert plain.settings()["baseline"]["preset"] == "paper"
+
+
+def test_settings_that_a_method_does_not_use_do_not_make_another_case(white_priors):
+    changed = ReconstructionPlan(
+        steps=99, prior=white_priors[0], guidance={"strength": 2.0}, baseline={"preset": "tuned"}
+    )
+    (plain,), (same,) = parse_methods(["gradient"]), parse_methods(["gradient"], changed)
+    assert plain.settings() == same.settings()
+    (outside,), (tuned,) = parse_methods(["lsq-ml"]), parse_methods(["lsq-ml"], changed)
+    assert not {"guidance", "gradient", "prior"} & set(outside.settings())
+    assert outside.settings()["baseline"] != tuned.settings()["baseline"]
+    (mep,) = parse_methods(["mep"], changed)
+    assert mep.settings()["guidance"]["strength"] == 2.0
+    (longer,) = parse_methods(["gradient"], ReconstructionPlan(gradient={"iterations": 9}))
+    assert longer.settings() != plain.settings()
+
+
+def test_priors_and_steps_multiply_mep_only(white_priors):
+    methods = parse_methods(["gradient", "mep"], priors=white_priors, steps=[8, 25])
+    assert [m.label for m in methods] == [
+        "gradient",
+        "mep@white100/8",
+        "mep@white100/25",
+        "mep@white200/8",
+        "mep@white200/25",
+    ]
+    assert [m.plan.steps for m in methods[1:]] == [8, 25, 8, 25]
+    assert [m.trained_volumes for m in methods] == [None, 100, 100, 200, 200]
+    by_steps = [[(n, m.label) for n, m in one] for one in sweeps(methods, "steps")]
+    assert by_steps == [
+        [(8, "mep@white100/8"), (25, "mep@white100/25")],
+        [(8, "mep@white200/8"), (25, "mep@white200/25")],
+    ]
+    by_training = [[(n, m.label) for n, m in one] for one in sweeps(methods, "training")]
+    assert by_training == [
+        [(100, "mep@white100/8"), (200, "mep@white200/8")],
+        [(100, "mep@white100/25"), (200, "mep@white200/25")],
+    ]
+
+
+def test_one_prior_and_one_number_of_steps_need_no_suffix(white_priors):
+    (method,) = parse_methods(["mep"], priors=white_priors[:1], steps=[25])
+    assert (method.label, method.plan.steps, method.plan.prior) == ("mep", 25, white_priors[0])
+
+
+def test_a_plan_file_is_taken_as_it_is(tmp_path):
+    path = tmp_path / "alpha.toml"
+    path.write_text('steps = 30\n[guidance]\nschedule = "alpha"\n')
+    base = ReconstructionPlan(seed=7)
+    alpha, plain = parse_methods([f"alpha={path}", "mep"], base, steps=[8, 25])[:2]
+    assert (alpha.label, alpha.plan.guidance.schedule, alpha.plan.steps) == ("alpha", "alpha", 30)
+    assert (alpha.plan.seed, plain.plan.seed) == (0, 7)
+    # They differ in more than the steps: no curve goes through both.
+    assert all(
+        method.label != "alpha"
+        for one in sweeps(parse_methods([f"alpha={path}", "mep"], steps=[8, 25]), "steps")
+        for _, method in one
+    )
+
+
+@pytest.mark.parametrize(
+    ("texts", "match"),
+    [
+        (["magic"], "'magic': unknown; use mep, gradient"),
+        (["ptyrad-adam:best"], r"ptyrad-adam:best.*baseline\.preset = 'best'"),
+        (["mep", "mep"], "label 'mep': every method needs a label of its own"),
+        (["=plan.toml"], "no such file"),
+        ([], "none given"),
+    ],
+)
+def test_methods_that_are_none(texts, match):
+    with pytest.raises(PlanError, match=match):
+        parse_methods(texts)
+
+
+def test_a_prior_that_is_not_there():
+    with pytest.raises(WeightsError, match="'nobody'"):
+        parse_methods(["mep"], priors=["nobody"])
