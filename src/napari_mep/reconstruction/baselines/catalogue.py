@@ -116,7 +116,7 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
                     # The paper names no settings: Pty-Chi's defaults, batch and passes of Adam.
                     "paper": BaselineSettings(200, 1.0, 32),
                     "tuned": BaselineSettings(
-                        30,
+                        20,
                         1.0,
                         32,
                         options={

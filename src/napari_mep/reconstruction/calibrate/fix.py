@@ -351,7 +351,8 @@ class _Chain:
             self._tell(10)
             self._keep(find_defocus(self._trials(dataset, 16, 6.5), 0.1))
             self._tell(11)
-            self._keep(refine_rotation(self._trials(dataset, 16, 6.5), 2.0))
+            # A larger part holds the angle better than more of anything else.
+            self._keep(refine_rotation(self._trials(dataset, 20, 6.5), 2.0))
         except MepError as err:
             self._skip("Quick reconstructions", str(err))
 

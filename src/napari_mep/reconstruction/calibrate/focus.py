@@ -42,7 +42,7 @@ class ThicknessEstimate(Estimate):
     Parameters
     ----------
     thickness_A, error_A : float
-        Thickness, and what it may be wrong by: 0.3 depths of focus at least.
+        Thickness, and what it may be wrong by: half a depth of focus at least.
     defocus_A : float
         Entrance defocus for this thickness.
     """
@@ -99,7 +99,10 @@ def find_thickness(
 ) -> ThicknessEstimate:
     """Thickness with the lowest residual, the focus of the middle of the specimen kept.
 
-    The curve is shallow where the specimen is thinner than the depth of focus: read its error.
+    A specimen thinner than the depth of focus (lambda / alpha^2, 43 A at 300 keV and 21.4 mrad) is
+    explained by a thicker one just as well, or better, because more depth means more freedom: the
+    answer is a hint, its error says so, and it becomes a calibration value only where it is at
+    least twice its error.
     """
     c = trials.calibration
     assumed = c.specimen_thickness_A or UNKNOWN_THICKNESS_A
@@ -120,16 +123,17 @@ def find_thickness(
     thickness = found.place**2
     # Counting statistics would allow better; the depth of focus lambda / alpha^2 does not.
     depth_of_focus = c.wavelength_A / (c.convergence_semiangle_mrad * 1e-3) ** 2
-    error = max(2 * found.place * found.error, 0.3 * depth_of_focus)
+    error = max(2 * found.place * found.error, 0.5 * depth_of_focus)
     words = f"{thickness:.1f} ± {error:.1f} A"
-    if found.at_edge:
-        words += " (at the edge of the range tried: the data do not tell it; give it)"
+    told = not found.at_edge and thickness >= 2 * error
+    if not told:
+        words += " (thinner than the depth of focus, the data do not tell it: give it)"
     return ThicknessEstimate(
         title="Thickness",
         summary=words,
-        calibration={}
-        if found.at_edge
-        else {"specimen_thickness_A": thickness, "defocus_A": middle + thickness / 2},
+        calibration={"specimen_thickness_A": thickness, "defocus_A": middle + thickness / 2}
+        if told
+        else {},
         uncertainty={"specimen_thickness_A": error},
         proof=(
             Curve(
