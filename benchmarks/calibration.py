@@ -1,8 +1,9 @@
-"""Calibration helpers on simulated experiments with everything wrong: the table of docs/calibration.
+"""Calibration helpers on simulated experiments with everything wrong.
 
 Three specimens are simulated with abTEM at a scan rotation of 23 degrees, recorded with a flipped
 detector, 3 % dead pixels, descan drift and 1e5 e/A^2, written in five formats and handed to
-``napari-mep info --fix`` with a defocus that is 20 % wrong, rotation and flips unknown.
+``napari-mep info --fix`` with a defocus that is 20 % wrong, rotation and flips unknown. The table
+in docs/calibration.md is what it prints.
 
     python benchmarks/calibration.py [-o table.md] [--scan 26x26] [--cache DIR]
 """
@@ -124,9 +125,11 @@ def fixed(arguments: list[str], known: dict[str, Any], folder: Path) -> tuple[di
     began = time.process_time()
     with contextlib.redirect_stdout(out):
         status = napari_mep(
-            ["info", *arguments, "--fix", "--json", "--calibration", str(toml)]
-            + ["-o", str(folder / "cal.toml"), "--picture", str(folder / "proof.png")]
-        )
+            [
+                "info", *arguments, "--fix", "--json", "--calibration", str(toml),
+                "-o", str(folder / "cal.toml"), "--picture", str(folder / "proof.png"),
+            ]
+        )  # fmt: skip
     if status != 0:
         raise SystemExit(f"info --fix {arguments[0]} ended with {status}")
     return json.loads(out.getvalue())["calibration"], time.process_time() - began

@@ -187,8 +187,14 @@ def test_samples_give_a_mean_and_a_spread(capsys, simulated, make_prior, tmp_pat
     mean, record = read_reconstruction(both["path"])
     spread, _ = read_reconstruction(both["spread"])
     assert record["samples"] == 2
-    np.testing.assert_allclose(mean.data, np.mean(singles, axis=0), atol=1e-6)
-    np.testing.assert_allclose(spread.data, np.std(singles, axis=0, ddof=1), atol=1e-6)
+    # Negative phases are set to zero last, in single samples too: compare where there were none.
+    positive = np.min(singles, axis=0) > 0
+    assert positive.mean() > 0.2
+    for result, expected in (
+        (mean, np.mean(singles, axis=0)),
+        (spread, np.std(singles, axis=0, ddof=1)),
+    ):
+        np.testing.assert_allclose(result.data[positive], expected[positive], atol=1e-6)
     assert spread.data.max() > 0
     assert spread.origin_A == mean.origin_A
 

@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from napari_mep.data import Calibration, PartialCalibration
-from napari_mep.data.calibration import as_partial
+from napari_mep.data.calibration import as_partial, describe_values
+from napari_mep.data.preprocessing import PreprocessingPlan
 from napari_mep.errors import CalibrationError
 
 
@@ -164,3 +165,37 @@ def test_bad_toml_is_one_line_with_the_file(tmp_path, content, words):
 def test_missing_toml(tmp_path):
     with pytest.raises(CalibrationError, match="no such file"):
         Calibration.from_toml(tmp_path / "none.toml")
+
+
+def test_toml_that_is_written_is_read_back(values, tmp_path):
+    known = PartialCalibration(
+        {**values, "detector_flip_y": True, "scan_step_A": (0.5, 0.61)},
+        {"scan_step_A": "fitted"},
+        PreprocessingPlan(centre_px=(15.25, 16.5), bad_pixels_file='bad "1".npy', scan_every=2),
+    )
+    text = known.to_toml({"scan_step_A": "± 0.01"})
+    assert "scan_step_A = [0.5, 0.61]  # A, fitted, ± 0.01\n" in text
+    assert "detector_flip_y = true  # user\n" in text
+    path = tmp_path / "cal.toml"
+    path.write_text(text)
+    again = PartialCalibration.from_toml(path)
+    assert again.values == known.values
+    found = again.preprocessing
+    assert found.replace(bad_pixels_file=None) == known.preprocessing.replace(bad_pixels_file=None)
+    assert found.bad_pixels_file == str(tmp_path / 'bad "1".npy')
+
+
+def test_the_stronger_preprocessing_counts():
+    weak = PartialCalibration(preprocessing=PreprocessingPlan(bin_detector=2))
+    strong = PartialCalibration(preprocessing=PreprocessingPlan(bin_detector=3))
+    assert weak.merge(strong).preprocessing.bin_detector == 3
+    assert weak.merge(PartialCalibration()).preprocessing.bin_detector == 2
+    assert PartialCalibration().merge(weak).preprocessing.bin_detector == 2
+
+
+def test_values_as_people_read_them(values):
+    known = PartialCalibration({"scan_step_A": (0.5, 0.25), "detector_flip_x": True})
+    assert describe_values(known) == [
+        ("scan_step_A", "0.5 x 0.25", "A", "user"),
+        ("detector_flip_x", "yes", "", "user"),
+    ]

@@ -221,3 +221,25 @@ def test_unreadable_patterns_are_a_data_error(values, patterns):
     with pytest.raises(DataError, match=r"scan row 2 cannot be read.*truncated") as caught:
         with_values(values, Broken(patterns)).counts([9])
     assert "\n" not in str(caught.value)
+
+
+def test_explicit_positions(dataset):
+    places = np.random.default_rng(4).normal(0, 3, (12, 2))
+    data = replace(dataset, positions=places)
+    np.testing.assert_allclose(data.positions_A(), places)
+    turned = replace(
+        data, calibration=data.calibration.model_copy(update={"scan_rotation_deg": 90.0})
+    )
+    # physics.scan: at +90 degrees the fast axis points up and the slow one to the right.
+    np.testing.assert_allclose(turned.positions_A(), places[:, ::-1] * [-1, 1], atol=1e-12)
+    assert data.fingerprint() != dataset.fingerprint()
+    assert data.scan_extent_A == pytest.approx(np.ptp(places, axis=0))
+
+
+@pytest.mark.parametrize(
+    ("positions", "words"),
+    [(np.zeros((11, 2)), r"shape \(11, 2\) do not fit 12"), (np.full((12, 2), np.nan), "finite")],
+)
+def test_positions_that_do_not_fit(dataset, positions, words):
+    with pytest.raises(DataError, match=words):
+        replace(dataset, positions=positions)

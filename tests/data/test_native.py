@@ -149,9 +149,9 @@ def _newer(store):
         (_remove_chunk, "1 of 3 chunks of 'patterns' are missing"),
         (_remove_array, "array 'patterns' is missing or broken"),
         (_cut_array_metadata, "array 'patterns' is missing or broken"),
-        (_cut_metadata, "not readable as a Zarr group"),
-        (_remove_metadata, "not readable as a Zarr group"),
-        (_foreign, "not readable as a Zarr group"),
+        (_cut_metadata, "not a whole Zarr store"),
+        (_remove_metadata, "not a whole Zarr store"),
+        (_foreign, "1 of 1 chunks are missing"),
         (_newer, "format version 99.*update"),
     ],
 )

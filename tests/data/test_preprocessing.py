@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from napari_mep.data import Calibration, DiffractionDataset, open_dataset, write_dataset
-from napari_mep.data._preprocessed import PreprocessedPatterns, shift_patterns
+from napari_mep.data._pattern_operations import shift_patterns
+from napari_mep.data._preprocessed import PreprocessedPatterns
 from napari_mep.data.preprocessing import PreprocessingPlan, preprocess
 from napari_mep.errors import CalibrationError, DataError, PlanError
 from napari_mep.physics.scan import raster_positions_A

@@ -13,7 +13,9 @@ from napari_mep.crystals.samples import Sample, sample, sample_from_crystal
 from napari_mep.crystals.structure import AtomBox, Crystal
 from napari_mep.data._abtem_multislice import fourier_crop
 from napari_mep.data._simulation_grid import plan_grid
+from napari_mep.data.dataset import DiffractionDataset, orient_detector
 from napari_mep.data.experiment import Experiment
+from napari_mep.data.imperfections import Imperfections, record
 from napari_mep.data.simulate import (
     NOISE_FREE_DOSE,
     ExpectedPatterns,
@@ -25,6 +27,7 @@ from napari_mep.errors import CalibrationError, CrystalError, DataError, DeviceE
 from napari_mep.physics.multislice import MultisliceModel
 from napari_mep.physics.optics import wavelength_A
 from napari_mep.physics.probe import Aberrations, probe_fourier
+from napari_mep.physics.scan import raster_positions_A
 from napari_mep.volume import PhaseVolume
 
 # A smaller and more compact experiment than the default: 24 x 24 detector pixels of 0.25 A.
@@ -81,10 +84,9 @@ def modelled(
         detector_shape=(pixels, pixels),
         oversampling=3,
     )
-    raster = np.stack(
-        np.meshgrid(*(np.arange(n) for n in experiment.scan_shape), indexing="ij"), -1
-    ).reshape(-1, 2)
-    world = raster * experiment.scan_step_A
+    world = raster_positions_A(
+        experiment.scan_shape, experiment.scan_step_A, experiment.scan_rotation_deg
+    )
     positions = (world - np.array(specimen.origin_A[1:])) / pixel
     intensities = model.intensities(torch.from_numpy(specimen.data), positions).numpy()
     return np.fft.fftshift(intensities, axes=(1, 2)).reshape(*experiment.scan_shape, pixels, pixels)
@@ -368,3 +370,42 @@ def test_other_mistakes_are_named(expected):
     for dose in (0.0, -1.0, float("nan")):
         with pytest.raises(DataError, match="dose"):
             apply_dose(expected, dose)
+
+
+@pytest.mark.parametrize("scan", [(2, 3), (1, 34)])
+def test_a_turned_scan_is_the_one_that_the_calibration_says(skew, scan):
+    """34 positions do not fit one window, so this one is simulated in blocks."""
+    turned = replace(SMALL, scan_shape=scan, scan_rotation_deg=35.0)
+    expected = simulate_expected(skew, turned)
+    calibration = expected.calibration
+    assert calibration.scan_rotation_deg == 35.0
+    right = amplitude_residual(modelled(expected.specimen, turned), expected.patterns)
+    assert right < 0.003
+    other = replace(turned, scan_rotation_deg=-35.0)
+    assert amplitude_residual(modelled(expected.specimen, other), expected.patterns) > 5 * right
+    # The truth is the box around the positions, where it lies in the world.
+    positions, truth = turned.positions_A(), expected.truth
+    low, high = positions.min(axis=0), positions.max(axis=0)
+    first = np.array(truth.origin_A[1:])
+    last = first + (np.array(truth.data.shape[1:]) - 1) * 0.25
+    assert (first >= low - 1e-9).all()
+    assert (first < low + 0.25).all()
+    assert (last < np.maximum(high, first + 1e-9) + 1e-9).all()
+
+
+def test_a_recording_is_undone_by_its_calibration(expected):
+    """Transposed, flipped and off centre: oriented by the calibration it is the simulation."""
+    wrong = Imperfections(transpose=True, flip_x=True, dead_share=0.02, hot_share=0.01)
+    recording = record(expected, wrong, 1e6, seed=2)
+    calibration = expected.calibration.model_copy(
+        update={"detector_transpose": True, "detector_flip_x": True}
+    )
+    mask = orient_detector(~recording.bad, True, False, True)
+    data = DiffractionDataset(recording.patterns, calibration, "recorded", mask=mask)
+    mean = expected.patterns.reshape(-1, 32, 32) * 1e6 * SMALL.scan_step_A**2
+    error = (data.counts() - mean)[:, mask] / np.sqrt(mean[:, mask] + 1)
+    assert np.abs(error).max() < 6
+    assert 0 < recording.bad.sum() < 60
+    assert (recording.patterns[..., recording.bad].astype(float).mean((0, 1)) == 0).any()
+    with pytest.raises(DataError, match="dose = 0"):
+        record(expected, wrong, 0)

@@ -76,7 +76,7 @@ def _info(a: argparse.Namespace) -> None:
 
 
 def _fix(a: argparse.Namespace, opened: OpenedPatterns) -> None:
-    from napari_mep.data._preprocessed import read_image
+    from napari_mep.data._pattern_operations import read_image
     from napari_mep.data.estimate.figure import write_figure
     from napari_mep.data.virtual import Stopped
     from napari_mep.reconstruction.calibrate import fix

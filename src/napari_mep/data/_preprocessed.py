@@ -5,18 +5,23 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_mep.data._store import READ_ERRORS, one_line
+from napari_mep.data._pattern_operations import (
+    fill_bad_pixels,
+    read_image,
+    read_positions,
+    resampling,
+    roll_whole,
+    shift_patterns,
+)
 from napari_mep.data.calibration import Calibration
 from napari_mep.data.dataset import (
     DiffractionDataset,
     PatternArray,
-    check_positions,
     orient_detector,
 )
 from napari_mep.data.preprocessing import PreprocessingPlan
@@ -25,9 +30,7 @@ from napari_mep.errors import DataError, PlanError
 __all__ = [
     "PreprocessedPatterns",
     "as_stored",
-    "fill_bad_pixels",
     "preprocessed",
-    "shift_patterns",
 ]
 
 # A pixel of the result counts as measured where at least this share of the patterns measured it;
@@ -183,8 +186,8 @@ class PreprocessedPatterns:
             steps, counts = np.unique(whole, axis=0, return_counts=True)
             share, everywhere = np.zeros(self._detector), np.ones(self._detector)
             for step, count in zip(steps, counts, strict=True):
-                share += _roll_whole(good[None], -step[None])[0] * (count / counts.sum())
-                everywhere *= _roll_whole(inside[None], -step[None])[0]
+                share += roll_whole(good[None], -step[None])[0] * (count / counts.sum())
+                everywhere *= roll_whole(inside[None], -step[None])[0]
             good, inside = (share >= _MEASURED_SHARE).astype(float), everywhere
         y, x = self._resample
         weight = good * inside
@@ -247,8 +250,7 @@ class PreprocessedPatterns:
     def _resample(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         plan = self.plan
         y, x = (
-            _resampling(length, plan.bin_detector, plan.detector_pixels)
-            for length in self._detector
+            resampling(length, plan.bin_detector, plan.detector_pixels) for length in self._detector
         )
         return y, x
 
@@ -269,126 +271,6 @@ class PreprocessedPatterns:
         return None if path is None else read_image(path, self._detector, setting)
 
 
-def read_image(path: str | Path, shape: tuple[int, int], what: str) -> NDArray[np.float32]:
-    """An image (ky, kx) of a ``.npy`` file.
-
-    Raises
-    ------
-    DataError
-        The file is missing or broken, or has another shape.
-    """
-    try:
-        image = np.load(Path(path).expanduser(), allow_pickle=False)
-        image = np.asarray(image, dtype=np.float32)
-    except READ_ERRORS as err:
-        raise DataError(f"{what} {path}: not readable as .npy ({one_line(err)})") from None
-    if image.shape != shape:
-        raise DataError(f"{what} {path}: shape {image.shape}, expected that of a pattern, {shape}")
-    return image
-
-
-def read_positions(path: str | Path, count: int, name: str) -> NDArray[np.float64]:
-    """Positions (n, 2) (y, x) in A, any origin, in the axes of the scan.
-
-    Out of ``.npy``, ``.csv`` (a header is skipped) or text.
-
-    Raises
-    ------
-    DataError
-        The file is missing or broken, or does not hold one row per pattern.
-    """
-    path = Path(path).expanduser()
-    try:
-        if path.suffix.lower() == ".npy":
-            table = np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
-        else:
-            comma = "," if path.suffix.lower() == ".csv" else None
-            with path.open(encoding="utf-8") as file:
-                first = file.readline().replace(",", " ").split()
-            skip = int(bool(first) and not first[0].startswith("#") and not _is_number(first[0]))
-            table = np.loadtxt(path, delimiter=comma, skiprows=skip, ndmin=2)
-    except READ_ERRORS as err:
-        raise DataError(
-            f"positions_file {path}: not readable ({one_line(err)}); give one row (y, x) in A per "
-            "pattern"
-        ) from None
-    return check_positions(table.reshape(-1, 2) if table.ndim == 3 else table, count, name)
-
-
-def fill_bad_pixels(patterns: NDArray[np.float32], bad: NDArray[np.bool_]) -> None:
-    """Replace bad pixels of (n, ky, kx) by the median of good ones nearby, in place."""
-    rows, columns = bad.shape
-    for y, x in np.argwhere(bad):
-        for reach in range(1, max(rows, columns)):
-            part = (
-                slice(max(0, y - reach), y + reach + 1),
-                slice(max(0, x - reach), x + reach + 1),
-            )
-            good = ~bad[part]
-            # In a pattern a fringe is a few pixels wide: the nearest ones say most.
-            if good.sum() >= 3 or good.all():
-                break
-        patterns[:, y, x] = np.median(patterns[:, *part][:, good], axis=1)
-
-
-def shift_patterns(
-    patterns: NDArray[np.float32], shifts_px: NDArray[np.float64], subpixel: bool
-) -> NDArray[np.float32]:
-    """Move each pattern of (n, ky, kx) by its (n, 2) shift; zeros come in from outside.
-
-    Whole pixels are moved as they are, what is left over by a Fourier phase ramp, which blurs
-    nothing. Where that swings below zero counts are set to zero, and the pattern's sum is kept.
-    """
-    whole = np.rint(shifts_px).astype(int)
-    moved = _roll_whole(patterns, whole)
-    rest = shifts_px - whole
-    if subpixel and np.abs(rest).max(initial=0.0) > 1e-3:
-        _, rows, columns = moved.shape
-        qy, qx = np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None, :]
-        turn = rest[:, 0, None, None] * qy + rest[:, 1, None, None] * qx
-        spectrum = np.fft.rfft2(moved) * np.exp(-2j * np.pi * turn)
-        total = moved.sum(axis=(1, 2), dtype=np.float64)
-        moved = np.fft.irfft2(spectrum, s=(rows, columns)).astype(np.float32)
-        np.maximum(moved, 0, out=moved)
-        positive = moved.sum(axis=(1, 2), dtype=np.float64)
-        moved *= np.where(positive > 0, total / np.maximum(positive, 1e-30), 0)[:, None, None]
-    return moved
-
-
-def _roll_whole(patterns: NDArray[Any], shifts: NDArray[np.int_]) -> NDArray[Any]:
-    moved = np.zeros_like(patterns)
-    rows, columns = patterns.shape[1:]
-    for pattern, target, (dy, dx) in zip(patterns, moved, shifts, strict=True):
-        y, x = slice(max(0, dy), rows + min(0, dy)), slice(max(0, dx), columns + min(0, dx))
-        from_y = slice(max(0, -dy), rows - max(0, dy))
-        from_x = slice(max(0, -dx), columns - max(0, dx))
-        if abs(dy) < rows and abs(dx) < columns:
-            target[y, x] = pattern[from_y, from_x]
-    return moved
-
-
-def _resampling(length: int, factor: int, wanted: int | None) -> NDArray[np.float32]:
-    """Matrix (new, old) that bins and then crops or pads one detector axis.
-
-    Binned pixel j collects `factor` pixels around the one that is `factor` times as far from
-    ``K // 2``; with an even factor its borders pass through pixels, which count half for either
-    side, so that the zero frequency stays at the centre of a pixel. Half a pixel off would be a
-    hidden tilt of the specimen.
-    """
-    new = wanted or max(2, length // factor)
-    matrix = np.zeros((new, length), np.float32)
-    reach = factor // 2
-    weights = np.ones(2 * reach + 1, np.float32)
-    if factor % 2 == 0:
-        weights[[0, -1]] = 0.5
-    for j in range(new):
-        centre = length // 2 + factor * (j - new // 2)
-        for step, weight in zip(range(-reach, reach + 1), weights, strict=True):
-            if 0 <= centre + step < length:
-                matrix[j, centre + step] = weight
-    return matrix
-
-
 def _is_identity(matrix: NDArray[np.float32], length: int) -> bool:
     return len(matrix) == length and bool((matrix == np.eye(length, dtype=np.float32)).all())
 
@@ -399,14 +281,6 @@ def as_stored(
     """Undo `orient_detector`: a flip about the zero frequency is its own inverse."""
     mask = orient_detector(mask, False, flip_y, flip_x)
     return orient_detector(mask, transpose, False, False)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _record(dataset: DiffractionDataset, plan: PreprocessingPlan) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_mep.data._preprocessed import shift_patterns
+from napari_mep.data._pattern_operations import shift_patterns
 from napari_mep.data.dataset import orient_detector
 from napari_mep.data.simulate import ExpectedPatterns
 from napari_mep.errors import DataError

@@ -86,9 +86,10 @@ def write_dataset(
 def is_native(path: str | Path) -> bool:
     """Whether `path` is a dataset that `write_dataset` wrote; False if it is broken or missing."""
     try:
-        return bool(_open_root(Path(path)))
+        _open_root(Path(path))
     except DataError:
         return False
+    return True
 
 
 def read_native(path: str | Path) -> OpenedPatterns:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_mep.data._preprocessed import fill_bad_pixels
+from napari_mep.data._pattern_operations import fill_bad_pixels
 from napari_mep.data.estimate._estimate import Curve, Estimate, Picture
 from napari_mep.errors import DataError
 

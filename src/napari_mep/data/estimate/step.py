@@ -15,7 +15,9 @@ from napari_mep.errors import DataError
 __all__ = ["StepEstimate", "check_scan_step"]
 
 _PADDING = 8  # zero-padding of the transform: peaks are found to a fraction of a frequency
-_STANDS_OUT = 4.0
+# Noise alone reaches ln(N) / ln 2 times its median among N places: 8 for the rings meant here.
+_STANDS_OUT = 15.0
+_AGREE = 0.03  # relative spread of several spacings that belong to one lattice
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -48,6 +50,9 @@ def check_scan_step(
     tolerance: float = 0.2,
 ) -> StepEstimate:
     """Lattice peaks in the Fourier transform of a virtual image, against known spacings.
+
+    A calibration value comes only of two spacings or more that agree. A probe that is wider than
+    the spacing, as a defocused one, shows the lattice weakly or not at all.
 
     Parameters
     ----------
@@ -86,6 +91,7 @@ def check_scan_step(
     found, belongs, weights, marks = [], [], [], []
     for spacing in visible:
         near = np.abs(q - factor / spacing) < 0.5 / extent
+        near &= np.abs(q * spacing - 1) < tolerance
         index = np.unravel_index(np.argmax(np.where(near & beyond, power, -1.0)), power.shape)
         peak = float(power[index])
         if peak < _STANDS_OUT * floor or not _is_summit(power, index):
@@ -106,14 +112,19 @@ def check_scan_step(
     # A peak of one period is as wide as 1 / extent; its summit is found ten times better.
     error = max(spread, 0.1 * min(belongs) / extent / math.sqrt(len(found)))
     corrected = (step_y * ratio, step_x * ratio)
+    # One peak may be any spacing's, or another lattice's; two that agree are the right ones.
+    certain = len(found) > 1 and spread < _AGREE
     return StepEstimate(
         title="Scan step",
         summary=(
             f"{corrected[0]:.4g} x {corrected[1]:.4g} A, {100 * (ratio - 1):+.1f} % "
             f"(± {100 * error:.1f}) from {len(found)} lattice peak{'s' * (len(found) > 1)}"
+            f"{'' if certain else ': not certain, two that agree are needed'}"
         ),
-        calibration={"scan_step_A": corrected if step_y != step_x else corrected[0]},
-        uncertainty={"scan_step_A": error * corrected[0]},
+        calibration={"scan_step_A": corrected if step_y != step_x else corrected[0]}
+        if certain
+        else {},
+        uncertainty={"scan_step_A": error * corrected[0]} if certain else {},
         proof=(
             Picture(
                 np.sqrt(power),

@@ -1,7 +1,8 @@
 """Calibration helpers that reconstruct: orientation, rotation, defocus, thickness; the chain."""
 
+from napari_mep.reconstruction.calibrate._result import Fix, Skipped
 from napari_mep.reconstruction.calibrate._trials import Trials
-from napari_mep.reconstruction.calibrate.fix import Fix, Skipped, fix
+from napari_mep.reconstruction.calibrate.fix import fix
 from napari_mep.reconstruction.calibrate.focus import (
     FocusEstimate,
     ThicknessEstimate,

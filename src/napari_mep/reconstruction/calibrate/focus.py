@@ -29,10 +29,13 @@ class FocusEstimate(Estimate):
         Positive is underfocus.
     error_A : float
         One standard deviation by counting statistics; a wrong scan step or thickness adds to it.
+    at_edge : bool
+        Whether the lowest residual lies at the edge of the range: no calibration value then.
     """
 
     defocus_A: float
     error_A: float
+    at_edge: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -71,12 +74,15 @@ def find_defocus(
     error = max(found.error, _MODEL_ERROR_A)
     words = f"{found.place:.1f} ± {error:.1f} A"
     if found.at_edge:
-        words += " (at the edge of the range tried: widen it, or check semi-angle and scan step)"
+        words = (
+            f"{found.place:.1f} A is the edge of the range tried: widen it, or check semi-angle, "
+            "scan step and orientation"
+        )
     return FocusEstimate(
         title="Defocus",
         summary=words,
-        calibration={"defocus_A": found.place},
-        uncertainty={"defocus_A": error},
+        calibration={} if found.at_edge else {"defocus_A": found.place},
+        uncertainty={} if found.at_edge else {"defocus_A": error},
         proof=(
             Curve(
                 found.x,
@@ -89,6 +95,7 @@ def find_defocus(
         ),
         defocus_A=found.place,
         error_A=error,
+        at_edge=found.at_edge,
     )
 
 

@@ -33,6 +33,8 @@ Orientation = tuple[bool, bool, bool]
 """Transpose, flip y, flip x: `orient_detector` in this order."""
 
 _COARSE_DEG = 15.0
+# Right and wrong differ by 5 % or more where calibration and patterns are about right.
+_LEAST_CONTRAST = 0.015
 _MODEL_ERROR_DEG = 0.1  # what the quick model leaves, whatever the statistics
 
 
@@ -94,9 +96,9 @@ def find_orientation(trials: Trials, progress: Progress | None = None) -> Orient
         title="Orientation",
         summary=(
             f"{describe(best)}: residual {residuals[best]:.4f}, the next best "
-            f"{residuals[ranked[1]]:.4f} ({describe(ranked[1])})"
+            f"{residuals[ranked[1]]:.4f} ({describe(ranked[1])}){_doubt(contrast)}"
         ),
-        calibration=_as_changes(best),
+        calibration={} if _doubt(contrast) else _as_changes(best),
         proof=(
             Curve(
                 np.arange(8.0),
@@ -140,10 +142,12 @@ def find_turn(trials: Trials, progress: Progress | None = None) -> TurnEstimate:
         title="Scan rotation and orientation",
         summary=(
             f"{rotation:.0f} deg, {describe(flags)}: residual {best.min():.4f}, mirrored at best "
-            f"{curves[not mirrored].min():.4f}"
+            f"{curves[not mirrored].min():.4f}{_doubt(contrast)}"
         ),
-        calibration={"scan_rotation_deg": rotation, **_as_changes(flags)},
-        uncertainty={"scan_rotation_deg": _COARSE_DEG / 4},
+        calibration={}
+        if _doubt(contrast)
+        else {"scan_rotation_deg": rotation, **_as_changes(flags)},
+        uncertainty={} if _doubt(contrast) else {"scan_rotation_deg": _COARSE_DEG / 4},
         proof=(
             Curve(
                 angles,
@@ -181,10 +185,13 @@ def refine_rotation(
     error = max(found.error, _MODEL_ERROR_DEG)
     return Estimate(
         title="Scan rotation",
-        summary=f"{rotation:.2f} ± {error:.2f} deg"
-        + (" (at the edge of the range tried)" if found.at_edge else ""),
-        calibration={"scan_rotation_deg": rotation},
-        uncertainty={"scan_rotation_deg": error},
+        summary=(
+            f"{rotation:.2f} deg is the edge of the range tried: the angle is not there"
+            if found.at_edge
+            else f"{rotation:.2f} ± {error:.2f} deg"
+        ),
+        calibration={} if found.at_edge else {"scan_rotation_deg": rotation},
+        uncertainty={} if found.at_edge else {"scan_rotation_deg": error},
         proof=(
             Curve(
                 found.x,
@@ -217,6 +224,13 @@ def describe(flags: Orientation) -> str:
         if used
     ]
     return "detector " + (", ".join(words) if words else "as stored")
+
+
+def _doubt(contrast: float) -> str:
+    """Why an orientation must not be believed; empty if it may be."""
+    if contrast >= _LEAST_CONTRAST:
+        return ""
+    return ": not told apart; check semi-angle, scan step and the sign of the defocus"
 
 
 def _short(flags: Orientation) -> str:
