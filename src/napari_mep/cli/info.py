@@ -116,10 +116,10 @@ def _lines(opened: OpenedPatterns, found: Fix) -> list[str]:
     from napari_mep.data.calibration import describe_values
 
     lines = [opened.name, "measured"]
-    lines += [f"  {estimate.title:<28}{estimate.summary}" for estimate in found.estimates]
+    lines += [f"  {estimate.title:<31}{estimate.summary}" for estimate in found.estimates]
     if found.skipped:
         lines.append("skipped")
-    lines += [f"  {skipped.title:<28}{skipped.reason}" for skipped in found.skipped]
+    lines += [f"  {skipped.title:<31}{skipped.reason}" for skipped in found.skipped]
     lines.append("calibration")
     before = opened.calibration.values
     for name, value, unit, source in describe_values(found.calibration):

@@ -108,11 +108,11 @@ def test_people_read_units_sources_and_what_was_skipped(case, tmp_path, capsys):
     arguments = ["info", str(tmp_path / "scan.npy"), "--fix", "--calibration", str(known)]
     assert main([*arguments, "-o", str(tmp_path / "cal.toml")]) == 0
     text = capsys.readouterr().out
-    assert "Bright-field disk           centre (20.00, 20.00) px, radius 10.1" in text
+    assert "Bright-field disk              centre (20.00, 20.00) px, radius 10.1" in text
     assert re.search(r"detector_step_mrad          1\.9[678]\d* mrad  \(fitted\)", text)
     assert "scan_step_A                 0.5 A  (user)" in text
-    assert "Orientation                 give defocus_A, to about 30 % and with its sign" in text
-    assert "Scan step                   no lattice spacings given" in text
+    assert "Orientation                    give defocus_A, to about 30 % and with its sign" in text
+    assert "Scan step                      no lattice spacings given" in text
     assert "descan drift taken out" in text
     assert main([*arguments, "-o", str(tmp_path / "cal.toml")]) == 2
     assert "exists" in capsys.readouterr().err

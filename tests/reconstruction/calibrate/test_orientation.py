@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from napari_mep.data.dataset import DiffractionDataset, orient_detector
+from napari_mep.data.estimate import canonical_orientation
 from napari_mep.data.imperfections import Imperfections, record
 from napari_mep.physics.scan import raster_positions_A
 from napari_mep.reconstruction.calibrate import (
     Trials,
-    canonical_orientation,
     find_defocus,
     find_orientation,
     find_thickness,

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_mep.data.estimate._estimate import Curve, Estimate, Picture
+from napari_mep.data.estimate.orientation import canonical_orientation, describe_orientation
 from napari_mep.data.virtual import integrate_centre_of_mass
 from napari_mep.errors import DataError
 
@@ -73,18 +74,18 @@ def find_rotation(centre_of_mass: NDArray[np.floating]) -> RotationEstimate:
     if not np.abs(moved).max() > 0:
         raise DataError("scan rotation: the centre of mass does not move; is there a specimen?")
     found = [_best_turn(moved if not swap else moved[..., ::-1]) for swap in (False, True)]
-    transpose = found[1][1] > found[0][1]
+    transpose = bool(found[1][1] > found[0][1])
     rotation, _, error, _ = found[transpose]
     angles = np.arange(-90.0, 90.5, 1.0)
     curls = [_curl(angles, powers) for *_, powers in found]
     field = moved[..., ::-1] if transpose else moved
+    turned, flags = canonical_orientation(rotation, (transpose, False, False))
     sure = "" if abs(found[0][1] - found[1][1]) > 0.15 else "; handedness not certain from this"
     straight = turn_back(field, rotation)
     return RotationEstimate(
         title="Scan rotation (curl)",
         summary=(
-            f"{rotation:.1f} ± {error:.1f} deg or {wrap(rotation + 180):.1f} deg, detector "
-            f"{'transposed' if transpose else 'not transposed'}{sure}"
+            f"{turned:.1f} ± {error:.1f} deg, {describe_orientation(flags)}, up to a half turn{sure}"
         ),
         proof=(
             Curve(
@@ -112,11 +113,6 @@ def turn_back(field_yx: NDArray[np.float64], rotation_deg: float) -> NDArray[np.
     cos, sin = math.cos(math.radians(rotation_deg)), math.sin(math.radians(rotation_deg))
     y, x = field_yx[..., 0], field_yx[..., 1]
     return np.stack((cos * y + sin * x, cos * x - sin * y), axis=-1)
-
-
-def wrap(angle_deg: float) -> float:
-    """The same angle in (-180, 180]."""
-    return 180.0 - (180.0 - angle_deg) % 360.0
 
 
 def _without_plane(field_yx: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,7 +12,6 @@ from napari_mep.reconstruction.calibrate.focus import (
 from napari_mep.reconstruction.calibrate.orientation import (
     OrientationEstimate,
     TurnEstimate,
-    canonical_orientation,
     find_orientation,
     find_turn,
     refine_rotation,
@@ -26,7 +25,6 @@ __all__ = [
     "ThicknessEstimate",
     "Trials",
     "TurnEstimate",
-    "canonical_orientation",
     "find_defocus",
     "find_orientation",
     "find_thickness",

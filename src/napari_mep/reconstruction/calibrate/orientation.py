@@ -16,21 +16,23 @@ from itertools import product
 import numpy as np
 
 from napari_mep.data.estimate import Curve, Estimate
-from napari_mep.data.estimate.rotation import wrap
+from napari_mep.data.estimate.orientation import (
+    Orientation,
+    canonical_orientation,
+    describe_orientation,
+    wrap,
+)
 from napari_mep.reconstruction.calibrate._trials import Trials, find_minimum
 
 __all__ = [
     "OrientationEstimate",
     "TurnEstimate",
-    "canonical_orientation",
     "find_orientation",
     "find_turn",
     "refine_rotation",
 ]
 
 Progress = Callable[[int, int], None]
-Orientation = tuple[bool, bool, bool]
-"""Transpose, flip y, flip x: `orient_detector` in this order."""
 
 _COARSE_DEG = 15.0
 # Right and wrong differ by 5 % or more where calibration and patterns are about right.
@@ -95,8 +97,8 @@ def find_orientation(trials: Trials, progress: Progress | None = None) -> Orient
     return OrientationEstimate(
         title="Orientation",
         summary=(
-            f"{describe(best)}: residual {residuals[best]:.4f}, the next best "
-            f"{residuals[ranked[1]]:.4f} ({describe(ranked[1])}){_doubt(contrast)}"
+            f"{describe_orientation(best)}: residual {residuals[best]:.4f}, the next best "
+            f"{residuals[ranked[1]]:.4f} ({describe_orientation(ranked[1])}){_doubt(contrast)}"
         ),
         calibration={} if _doubt(contrast) else _as_changes(best),
         proof=(
@@ -141,7 +143,7 @@ def find_turn(trials: Trials, progress: Progress | None = None) -> TurnEstimate:
     return TurnEstimate(
         title="Scan rotation and orientation",
         summary=(
-            f"{rotation:.0f} deg, {describe(flags)}: residual {best.min():.4f}, mirrored at best "
+            f"{rotation:.0f} deg, {describe_orientation(flags)}: residual {best.min():.4f}, mirrored at best "
             f"{curves[not mirrored].min():.4f}{_doubt(contrast)}"
         ),
         calibration={}
@@ -205,27 +207,6 @@ def refine_rotation(
     )
 
 
-def canonical_orientation(rotation_deg: float, flags: Orientation) -> tuple[float, Orientation]:
-    """The equivalent rotation of at most 45 degrees, and the orientation that goes with it."""
-    matrix = _matrix(flags)
-    turns = round(rotation_deg / 90)
-    # A turn of the world by -90 degrees, as in `physics.scan` (y down, x right).
-    back = np.array([[0, 1], [-1, 0]])
-    for _ in range(turns % 4):
-        matrix = back @ matrix
-    return wrap(rotation_deg - 90 * turns), _flags(matrix)
-
-
-def describe(flags: Orientation) -> str:
-    """An orientation in words."""
-    words = [
-        word
-        for word, used in zip(("transposed", "flipped in y", "flipped in x"), flags, strict=True)
-        if used
-    ]
-    return "detector " + (", ".join(words) if words else "as stored")
-
-
 def _doubt(contrast: float) -> str:
     """Why an orientation must not be believed; empty if it may be."""
     if contrast >= _LEAST_CONTRAST:
@@ -240,13 +221,3 @@ def _short(flags: Orientation) -> str:
 def _as_changes(flags: Orientation) -> dict[str, bool]:
     names = ("detector_transpose", "detector_flip_y", "detector_flip_x")
     return dict(zip(names, flags, strict=True))
-
-
-def _matrix(flags: Orientation) -> np.ndarray:
-    transpose, flip_y, flip_x = flags
-    swap = np.array([[0, 1], [1, 0]]) if transpose else np.eye(2, dtype=int)
-    return np.diag([-1 if flip_y else 1, -1 if flip_x else 1]) @ swap
-
-
-def _flags(matrix: np.ndarray) -> Orientation:
-    return bool(matrix[0, 0] == 0), bool(matrix[0].sum() < 0), bool(matrix[1].sum() < 0)
