@@ -98,7 +98,8 @@ def test_each_of_them_works(method, beam_stop, few, truth, command):
     assert snapshots[-1].residual < snapshots[0].residual
     assert all(math.isnan(s.logsnr) and math.isnan(s.guidance_weight) for s in snapshots)
     # same plan, same data, same seed: same result
-    np.testing.assert_array_equal(snapshots[-1].volume.data, volume.data)
+    # On several threads the packages add up in an order of their own.
+    np.testing.assert_allclose(snapshots[-1].volume.data, volume.data, atol=1e-5)
 
 
 def test_stop_keeps_the_last_iteration_and_the_residual_is_ours(dataset, few, plan):
