@@ -85,7 +85,8 @@ def find_rotation(centre_of_mass: NDArray[np.floating]) -> RotationEstimate:
     return RotationEstimate(
         title="Scan rotation (curl)",
         summary=(
-            f"{turned:.1f} ± {error:.1f} deg, {describe_orientation(flags)}, up to a half turn{sure}"
+            f"{turned:.1f} ± {error:.1f} deg, {describe_orientation(flags)}, "
+            f"up to a half turn{sure}"
         ),
         proof=(
             Curve(

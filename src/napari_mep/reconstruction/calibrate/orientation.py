@@ -143,7 +143,8 @@ def find_turn(trials: Trials, progress: Progress | None = None) -> TurnEstimate:
     return TurnEstimate(
         title="Scan rotation and orientation",
         summary=(
-            f"{rotation:.0f} deg, {describe_orientation(flags)}: residual {best.min():.4f}, mirrored at best "
+            f"{rotation:.0f} deg, {describe_orientation(flags)}: "
+            f"residual {best.min():.4f}, mirrored at best "
             f"{curves[not mirrored].min():.4f}{_doubt(contrast)}"
         ),
         calibration={}
