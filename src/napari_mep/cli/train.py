@@ -17,9 +17,14 @@ def add_command(commands: Commands) -> None:
     sub = new_command(commands, "train", _train, "Train a prior on a crystal library.")
     sub.add_argument("library", type=Path, metavar="LIBRARY.npz")
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="RUN_DIR")
-    sub.add_argument("--preset", choices=("tiny", "base", "paper"), help="size of the network")
+    sub.add_argument(
+        "--preset", choices=("tiny", "small", "base", "paper"), help="size of the network"
+    )
     sub.add_argument("--volumes", type=positive, help="length of the run, rendered volumes")
     sub.add_argument("--batch", type=positive, help="volumes per step")
+    sub.add_argument(
+        "--precision", choices=("auto", "float32", "bfloat16"), help="arithmetic of the network"
+    )
     sub.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
     sub.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:N]|mps")
     sub.add_argument("--seed", type=seed, help="of all random numbers")
@@ -33,7 +38,8 @@ def _train(a: argparse.Namespace) -> None:
     from napari_mep.training.loop import train
     from napari_mep.training.settings import TrainingSettings
 
-    given = {"preset": a.preset, "volumes": a.volumes, "batch": a.batch, "seed": a.seed}
+    names = ("preset", "volumes", "batch", "precision", "seed")
+    given = {name: getattr(a, name) for name in names}
     settings = TrainingSettings(**{k: v for k, v in given.items() if v is not None})
     device = resolve_device(a.device)
     library = CrystalLibrary.load(a.library)

@@ -21,6 +21,7 @@ from napari_mep.errors import SolverError
 from napari_mep.prior.schedule import alpha_sigma
 from napari_mep.prior.unet import PRESETS, UNet3D
 from napari_mep.training.checkpoint import load_checkpoint, save_checkpoint
+from napari_mep.training.precision import resolve_precision
 from napari_mep.training.settings import TrainingSettings
 from napari_mep.training.volumes import VolumeSource, data_scale
 
@@ -134,6 +135,8 @@ def train(
     WeightsError
         If there is nothing to resume, or the run directory holds another architecture.
     """
+    device = torch.device(device)
+    precision = resolve_precision(settings.precision, device)
     run_dir = Path(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     stop = stop or threading.Event()
@@ -154,10 +157,13 @@ def train(
         curve.value = np.array([np.nan if v is None else v for v in state["loss_curve"]])
     else:
         scale = data_scale(source)
-    (run_dir / "settings.json").write_text(settings.model_dump_json(indent=2), encoding="utf-8")
+    (run_dir / "settings.json").write_text(
+        json.dumps(settings.to_dict(), indent=2), encoding="utf-8"
+    )
 
     def save() -> None:
-        state = {"step": step, "volumes": seen, "scale": scale, "settings": settings.model_dump()}
+        state = {"step": step, "volumes": seen, "scale": scale, "settings": settings.to_dict()}
+        state["precision"] = str(precision).removeprefix("torch.")
         state["loss_curve"] = [None if np.isnan(v) else float(v) for v in curve.value]
         state["loss_curve_edges"] = curve.edges.tolist()
         state["sources"] = library.sources
@@ -175,7 +181,8 @@ def train(
             clean = source(seen, settings.batch) * scale
             logsnr = sample_logsnr(settings.batch, settings, rng)
             noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
-            loss = _v_loss(network, clean, noise.to(device), logsnr.to(device))
+            with torch.autocast(device.type, torch.bfloat16, precision == torch.bfloat16):
+                loss = _v_loss(network, clean, noise.to(device), logsnr.to(device))
             if not bool(torch.isfinite(loss).all()):
                 raise SolverError(
                     f"training: loss is not finite after {seen} volumes; lower learning_rate "
