@@ -13,7 +13,6 @@ import torch
 
 from napari_mep.errors import DeviceError, PlanError, SolverError, WeightsError
 from napari_mep.reconstruction import reconstruct
-from napari_mep.reconstruction.engine import resolve_device
 from napari_mep.reconstruction.provenance import provenance
 
 
@@ -148,19 +147,6 @@ def test_a_closed_generator_lets_go(dataset, plan):
 
 
 # --- what can go wrong ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["cuda:99", "cpu:1", "gpu", "cuda:x", "xpu", "meta", ""])
-def test_devices_that_are_not_there(name):
-    with pytest.raises(DeviceError, match="use auto") as info:
-        resolve_device(name)
-    assert "\n" not in str(info.value)
-    assert repr(name) in str(info.value)
-
-
-def test_devices_that_are():
-    assert resolve_device("cpu") == torch.device("cpu")
-    assert resolve_device("auto").type in ("cpu", "cuda")
 
 
 def test_device_is_checked_before_anything_is_read(plan):

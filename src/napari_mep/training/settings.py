@@ -36,11 +36,22 @@ class TrainingSettings:
 
     preset: str = _setting("tiny", "Architecture: tiny, small, base or paper.")
     volumes: int = _setting(200_000, "Length of the run, in rendered volumes.", least=1)
+    minutes: float = _setting(
+        0.0, "Length in minutes of training, all pieces together; 0: `volumes` decides.", least=0
+    )
     batch: int = _setting(16, "Volumes per optimiser step.", least=1)
     precision: str = _setting(
         "auto",
         "Arithmetic of the network; auto: bfloat16 where the device has it in hardware.",
         choices=("auto", "float32", "bfloat16"),
+    )
+    schedule: str = _setting(
+        "linear",
+        "How the learning rate falls.",
+        choices=("linear", "cosine", "inverse-sqrt"),
+    )
+    reference_volumes: int = _setting(
+        30_000, "Volumes after which inverse-sqrt begins to fall.", least=1
     )
     learning_rate: float = _setting(1e-3, "Peak learning rate of AdamW.", above=0)
     warmup_volumes: int = _setting(3_000, "Linear warm-up, in volumes.", least=1)
@@ -58,6 +69,11 @@ class TrainingSettings:
     logsnr_high: float = _setting(6.0, "Highest logSNR.")
     uniform_fraction: float = _setting(
         0.1, "Share of a uniform floor in the weighting, so that no level starves.", least=0, most=1
+    )
+    noise_levels: str = _setting(
+        "adaptive",
+        "How noise levels are drawn: adaptive, or as the weighting says.",
+        choices=("adaptive", "weighting"),
     )
     voxel_size_A: tuple[float, float, float] = _setting(
         (1.6, 0.2, 0.2), "Voxels (z, y, x), angstrom.", above=0
