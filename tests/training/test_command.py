@@ -1,4 +1,4 @@
-"""`napari-mep train` as a process of its own: on a bare node, killed, and when something is wrong."""
+"""`napari-mep train` as a process of its own: on a bare node, killed, and with bad input."""
 
 from __future__ import annotations
 

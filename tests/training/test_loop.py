@@ -19,7 +19,7 @@ from napari_mep.prior.unet import PRESETS, LevelConfig, UNetConfig
 from napari_mep.training.checkpoint import read_checkpoint
 from napari_mep.training.export import export_prior
 from napari_mep.training.loop import train
-from napari_mep.training.run_directory import CHECKPOINT_NAME
+from napari_mep.training.run_directory import CHECKPOINT_NAME, sample_files
 from napari_mep.training.schedules import learning_rate
 from napari_mep.training.settings import TrainingSettings
 
@@ -153,6 +153,20 @@ def test_another_architecture_cannot_resume(library, settings, tmp_path, monkeyp
     with pytest.raises(WeightsError, match="made for another architecture") as info:
         _run(library, settings, tmp_path, resume=True)
     assert "\n" not in str(info.value)
+
+
+@pytest.mark.usefixtures("small_network")
+def test_samples_of_the_averaged_weights_are_kept(library, settings, tmp_path):
+    _run(library, settings, tmp_path, steps=3, sample_seconds=0.0)
+    files = sample_files(tmp_path)
+    assert [f.name for f in files] == ["000000002.npz", "000000004.npz"]  # none when it stops
+    with np.load(files[-1]) as sample:
+        assert sample["phase_rad"].shape == (4, 2, 16, 16)
+        assert sample["voxel_size_A"].tolist() == list(settings.voxel_size_A)
+        first = sample["phase_rad"].astype(float)
+    # An untrained network predicts v = 0, so x^ = alpha z: noise that shrinks, not crystals.
+    assert np.isfinite(first).all()
+    assert first.std() > 0
 
 
 @pytest.mark.usefixtures("small_network")

@@ -52,6 +52,12 @@ def add_command(commands: Commands) -> None:
         "--checkpoint-minutes", type=float, default=5.0, metavar="M", help="5 if not given"
     )
     sub.add_argument(
+        "--sample-minutes",
+        type=float,
+        metavar="M",
+        help="draw unconditional samples every M minutes",
+    )
+    sub.add_argument(
         "--resume",
         action="store_true",
         help="continue, with the run's settings where none is given",
@@ -93,6 +99,7 @@ def _train(a: argparse.Namespace) -> None:
             ranks=ranks,
             compiled=a.compile,
             checkpoint_seconds=60 * a.checkpoint_minutes,
+            sample_seconds=None if a.sample_minutes is None else 60 * a.sample_minutes,
             stop=stop,
         )
         if ranks.leads:

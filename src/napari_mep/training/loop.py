@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from napari_mep.crystals.library import CrystalLibrary
 from napari_mep.errors import SolverError
+from napari_mep.prior.denoiser import Denoiser
 from napari_mep.prior.schedule import alpha_sigma
+from napari_mep.prior.unconditional import sample_prior
 from napari_mep.prior.unet import PRESETS, UNet3D
 from napari_mep.training.checkpoint import load_checkpoint, save_checkpoint
 from napari_mep.training.noise_levels import NoiseLevels
@@ -29,6 +32,7 @@ from napari_mep.training.run_directory import (
     claim,
     forget_metrics_after,
     stop_requested,
+    write_sample,
     writing,
 )
 from napari_mep.training.schedules import ema_decay, learning_rate, run_progress
@@ -37,6 +41,7 @@ from napari_mep.training.volumes import VolumeSource, data_scale
 
 __all__ = ["train"]
 
+_SAMPLES, _SAMPLE_STEPS = 4, 30
 _STOP_FILE_SECONDS = 1.0  # how often the run directory is asked
 
 
@@ -50,6 +55,7 @@ def train(
     ranks: Ranks | None = None,
     compiled: bool = False,
     checkpoint_seconds: float = 300.0,
+    sample_seconds: float | None = None,
     log_every: int = 20,
     stop: threading.Event | None = None,
 ) -> Iterator[dict[str, Any]]:
@@ -74,6 +80,8 @@ def train(
     checkpoint_seconds : float
         Training time between checkpoints; SIGTERM, `stop`, the file ``stop`` and the end of the
         run save one too.
+    sample_seconds : float, optional
+        Training time between unconditional samples; none are drawn by default.
     log_every : int
         Steps between records.
     stop : threading.Event, optional
@@ -143,9 +151,27 @@ def train(
             state["sources"] = library.sources
             save_checkpoint(run_dir, network, ema, optimizer, state | levels.state())
 
+        def sample() -> None:
+            if not ranks.leads:
+                return
+
+            def averaged(z: Tensor, level: Tensor) -> Tensor:
+                return functional_call(network, ema, (z, level))
+
+            prior = Denoiser(
+                averaged,  # type: ignore[arg-type]
+                scale,
+                settings.voxel_size_A,
+                settings.tile_shape,
+                (settings.logsnr_low, settings.logsnr_high),
+                settings.energy_keV,
+            )
+            volumes = sample_prior(prior, range(_SAMPLES), steps=_SAMPLE_STEPS, device=device)
+            write_sample(run_dir, seen, volumes.cpu().numpy(), settings.voxel_size_A)
+
         recent: list[float] = []
         last = time.monotonic()
-        saved = logged = looked = seconds
+        saved = logged = looked = sampled = seconds
         logged_at = seen
         while (progress := run_progress(seen, seconds, settings)) < 1:
             rate = learning_rate(seen, progress, settings)
@@ -214,6 +240,9 @@ def train(
             if seconds - saved > checkpoint_seconds:
                 save()
                 saved = seconds
+            if sample_seconds is not None and seconds - sampled > sample_seconds:
+                sample()
+                sampled = seconds
         save()
 
 

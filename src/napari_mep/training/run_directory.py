@@ -26,7 +26,7 @@ train``) fills it; whoever wants to follow the run reads it and needs no connect
     same; the file works on every system). The run removes it.
 ``samples/000012800.npz``
     Unconditional samples of the averaged weights after that many volumes: ``phase_rad``
-    (n, z, y, x) float16 and ``voxel_size_A`` (3,). The newest 24 are kept.
+    (n, z, y, x) float16 and ``voxel_size_A`` (3,). The newest 24 files are kept.
 ``prior.safetensors``, ``prior.json``
     The exported prior, written when a piece of the run ends.
 
@@ -45,6 +45,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+
+import numpy as np
 
 from napari_mep.errors import ExportError
 
@@ -67,12 +69,14 @@ __all__ = [
     "request_stop",
     "sample_files",
     "stop_requested",
+    "write_sample",
     "writing",
 ]
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
 METRICS_NAME = "metrics.jsonl"
 SETTINGS_NAME = "settings.json"
+_SAMPLES_KEPT = 24
 _LOCK, _PROCESS, _STOP, _SAMPLES = "lock", "process.json", "stop", "samples"
 
 
@@ -161,6 +165,25 @@ def forget_metrics_after(run_dir: Path, volumes: int) -> None:
     with writing(run_dir):
         partial.write_text("".join(lines), encoding="utf-8")
         partial.replace(run_dir / METRICS_NAME)
+
+
+def write_sample(
+    run_dir: Path, volumes: int, phase_rad: np.ndarray, voxel_size_A: tuple[float, float, float]
+) -> None:
+    """Keep samples (n, z, y, x) drawn after so many volumes; only the newest files stay."""
+    folder = run_dir / _SAMPLES
+    with writing(run_dir):
+        folder.mkdir(exist_ok=True)
+        partial = folder / "new.partial"
+        with partial.open("wb") as file:
+            np.savez(
+                file,
+                phase_rad=phase_rad.astype(np.float16),
+                voxel_size_A=np.array(voxel_size_A, np.float64),
+            )
+        partial.replace(folder / f"{volumes:09d}.npz")
+        for old in sample_files(run_dir)[:-_SAMPLES_KEPT]:
+            old.unlink()
 
 
 def is_running(run_dir: str | Path) -> bool:
