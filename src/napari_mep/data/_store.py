@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import struct
+import tokenize
 import uuid
 import zipfile
 import zlib
@@ -27,12 +28,19 @@ READ_ERRORS = (
     LookupError,
     AttributeError,
     RuntimeError,
+    ArithmeticError,
+    MemoryError,
     EOFError,
+    SyntaxError,
+    tokenize.TokenError,
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What NumPy, h5py, zarr, its codecs and rosettasciio raise on missing, broken or odd files."""
+"""What NumPy, h5py, zarr, its codecs and rosettasciio raise on missing, broken or odd files.
+
+Among them a header that promises more than any memory holds, and NumPy's, which is Python source.
+"""
 
 
 def one_line(err: BaseException) -> str:

@@ -101,13 +101,14 @@ def format_lines(description: dict[str, Any]) -> list[str]:
 def _complete(
     data: DiffractionDataset | OpenedPatterns,
 ) -> tuple[DiffractionDataset | None, str]:
-    """The dataset, or why there is none yet."""
-    if isinstance(data, DiffractionDataset):
-        return data, ""
+    """The dataset if its calibration is complete, and why nothing can be computed from it yet."""
+    dataset = None
     try:
-        return data.calibrated(), ""
+        dataset = data if isinstance(data, DiffractionDataset) else data.calibrated()
+        dataset.validate(_SAMPLE)
     except MepError as err:
-        return None, str(err)
+        return dataset, str(err)
+    return dataset, ""
 
 
 def _calibration(
@@ -142,10 +143,11 @@ def _derived(dataset: DiffractionDataset) -> dict[str, dict[str, Any]]:
         "scan_extent": (dataset.scan_extent_A, "A"),
         "bright_field_radius": (radius, "detector pixels"),
         "max_angle": (calibration.detector_reach_mrad(dataset.detector_shape), "mrad"),
-        "electrons_per_pattern": (electrons, "e"),
-        "dose": (electrons / (step_y * step_x), "e/A2"),
     }
-    if electrons > 0:
+    if math.isfinite(electrons):
+        entries["electrons_per_pattern"] = (electrons, "e")
+        entries["dose"] = (electrons / (step_y * step_x), "e/A2")
+    if math.isfinite(electrons) and electrons > 0:
         offset, measured = _disk(mean)
         entries["pattern_centre_offset"] = (offset, "detector pixels")
         entries["measured_disk_radius"] = (measured, "detector pixels")
