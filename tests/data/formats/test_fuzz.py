@@ -131,7 +131,7 @@ def told(arguments: list[str], capsys, what: str) -> int:
     """Exit code of ``info``; checks that whatever went wrong was said in one line."""
     try:
         status = main(arguments)
-    except Exception as err:
+    except Exception as err:  # noqa: BLE001  which ones escape is the question
         pytest.fail(f"{what}: {type(err).__name__}: {err}")
     said = capsys.readouterr()
     assert status in (0, 2), what
