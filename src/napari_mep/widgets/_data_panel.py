@@ -131,6 +131,11 @@ class DataPanel(QGroupBox):
         return self._scan if self._scan is not None and self._scan.dataset is not None else None
 
     @property
+    def answer(self) -> OpenedScan | None:
+        """What the opener said, whether a reconstruction could start or not."""
+        return self._scan
+
+    @property
     def problem(self) -> str:
         """Why `scan` is None, one line."""
         return self._problem
