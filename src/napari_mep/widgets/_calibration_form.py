@@ -170,12 +170,9 @@ class CalibrationForm(QWidget):
             placeholder, source = other, "derived"
         elif value is None and name in _DEFAULTS:
             source = "default"
-        lacks = name in missing or (
-            name == "detector_step_mrad" and "detector_step_invA" in missing
-        )
-        if lacks and not problem:
-            required = " or in the other unit" if name.startswith("detector_step") else ""
-            problem = f"required: give it in {row.unit.text()}{required}"
+        if name in missing and not problem:
+            either = " or in mrad" if name == "detector_step_invA" else ""
+            problem = f"required: give it in {row.unit.text()}{either}"
         row.show_value(
             "" if value is None else shown(value),
             source=source,

@@ -237,7 +237,7 @@ class ScanBoard(QObject):
         fit: bool = False,
     ) -> None:
         assert self._state is not None
-        name = f"{self._state.original.name}: {title}"
+        name = title
         layer = self._layers.get(role)
         limits = contrast(data)
         if limits is not None and colormap == "PiYG":
@@ -307,7 +307,7 @@ def _new_marks(viewer: Any, marks: Marks, unit: str, side: float, state: ScanSta
         edge_color=marks.colours,
         face_color="transparent",
         edge_width=side / 160,
-        name=f"{state.original.name}: {_MARKS}",
+        name=_MARKS,
         features={"label": marks.labels},
         text={
             "string": "{label}",

@@ -108,6 +108,8 @@ def sample_of(opened: OpenedPatterns, watch: Watch) -> Sample:
     DataError
         The patterns cannot be read.
     """
+    from scipy import ndimage
+
     from napari_mep.data.formats._disk import disk
     from napari_mep.data.virtual import sample_patterns
 
@@ -123,7 +125,8 @@ def sample_of(opened: OpenedPatterns, watch: Watch) -> Sample:
         mean += row.sum(axis=0, dtype=np.float64)
     mean /= patterns.shape[0] * patterns.shape[1]
     try:
-        (cy, cx), radius = disk(mean)
+        # Hot pixels are brighter than the disk; among their neighbours they vanish.
+        (cy, cx), radius = disk(ndimage.median_filter(np.nan_to_num(mean), 3))
     except (DataError, ValueError):
         cy, cx, radius = mean.shape[0] / 2, mean.shape[1] / 2, min(mean.shape) / 4
     return Sample(patterns, every, mean.astype(np.float32), Ring((cy, cx), 0.0, max(radius, 1.0)))

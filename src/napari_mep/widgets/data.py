@@ -23,6 +23,8 @@ from napari_mep.widgets._background import BackgroundCall
 from napari_mep.widgets._calibration_form import CalibrationForm
 from napari_mep.widgets._data_panel import DataPanel, Opener
 from napari_mep.widgets._opening import peek
+from napari_mep.widgets._preprocessing_form import PreprocessingForm
+from napari_mep.widgets._scan_helpers import ScanHelpers
 from napari_mep.widgets._scan_look import Sample
 from napari_mep.widgets._scan_state import ScanState
 from napari_mep.widgets._scan_view import ScanView
@@ -64,7 +66,8 @@ class DataWidget(QWidget):
         self.data = DataPanel(viewer, opener=opener)
         self.data.setTitle("Scan")
         self.view = ScanView(viewer, self)
-        self.form = CalibrationForm()
+        self.form, self.helpers = CalibrationForm(), ScanHelpers()
+        self.preprocessing = PreprocessingForm()
         self.bar, self.doing, self.message = QProgressBar(), QLabel(), QLabel()
         self.cancel_button = QPushButton("Cancel")
         self._build()
@@ -79,7 +82,13 @@ class DataWidget(QWidget):
     @property
     def busy(self) -> bool:
         """Whether something is being read, computed or written."""
-        return self.data.is_opening or self.view.busy or self._saving.busy
+        return (
+            self.data.is_opening
+            or self.view.busy
+            or self.helpers.call.busy
+            or self.preprocessing.busy
+            or self._saving.busy
+        )
 
     def open(self, path: str, calibration: str = "") -> None:
         """Open a scan, as if the paths had been typed."""
@@ -93,6 +102,7 @@ class DataWidget(QWidget):
     def cancel(self) -> None:
         """Stop what takes long."""
         self.view.cancel()
+        self.helpers.call.cancel()
 
     def close_down(self) -> None:
         """Stop safely, because the dock or the window closes; called more than once at times."""
@@ -101,7 +111,10 @@ class DataWidget(QWidget):
             self.data.disconnect_viewer()
             self.view.close_down()
             self._saving.cancel()
+            self.helpers.call.close_down()
+            self.preprocessing.close_down()
             self.form.set_state(None)
+            self.helpers.set_state(None)
 
     def event(self, event: QEvent) -> bool:
         """Notice being taken out of the dock: napari sends no close event then."""
@@ -126,6 +139,8 @@ class DataWidget(QWidget):
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.tabs = QTabWidget()
         self.tabs.addTab(self.form, "Calibration")
+        self.tabs.addTab(self.helpers, "Helpers")
+        self.tabs.addTab(self.preprocessing, "Preprocessing")
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(4, 4, 4, 4)
@@ -149,6 +164,8 @@ class DataWidget(QWidget):
         self.view.sampled.connect(self._on_sample)
         self.view.computed.connect(lambda _images: self._show_progress(False))
         self.view.failed.connect(self._on_failed)
+        self.helpers.failed.connect(self._on_failed)
+        self.helpers.call.succeeded.connect(lambda _found: self._show_progress(False))
         for call in self._calls():
             call.progressed.connect(self._on_progress)
             call.stopped.connect(self._on_stopped)
@@ -161,7 +178,7 @@ class DataWidget(QWidget):
         shortcut.activated.connect(self.cancel)
 
     def _calls(self) -> tuple[Any, ...]:
-        return (self.view.reading, self.view.imaging)
+        return (self.view.reading, self.view.imaging, self.helpers.call)
 
     def _on_data(self) -> None:
         """Another file, or none."""
@@ -173,7 +190,8 @@ class DataWidget(QWidget):
         self._state = None if opened is None else ScanState(opened, path)
         self.say("")
         self.view.show_scan(self._state)
-        self.form.set_state(self._state)
+        for part in (self.form, self.helpers, self.preprocessing):
+            part.set_state(self._state)
         self._show_progress(self._state is not None)
 
     def _on_sample(self, sample: Sample) -> None:
