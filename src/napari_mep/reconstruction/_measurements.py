@@ -119,14 +119,20 @@ def _plan(request: Request) -> PreprocessingPlan:
 
 
 def _bad(request: Request) -> NDArray[np.bool_] | None:
+    """Pixels that no measurement should see: those of the plan, or else those that stand out."""
     path = _plan(request).bad_pixels_file
     raw = request.opened.patterns
-    shape = (int(raw.shape[2]), int(raw.shape[3]))
-    return None if path is None else read_image(path, shape, "bad_pixels_file") != 0
+    if path is not None:
+        return read_image(path, (int(raw.shape[2]), int(raw.shape[3])), "bad_pixels_file") != 0
+    images = scan_images(raw, max_patterns=_LOOK, stop=request.stop)
+    bad = find_bad_pixels(images.mean_pattern, images.sums.size).bad
+    return bad if bad.any() else None
 
 
 def _corrected(request: Request) -> PreprocessedPatterns:
-    return PreprocessedPatterns(request.opened.patterns, _plan(request), request.opened.name)
+    return PreprocessedPatterns(
+        request.opened.patterns, _plan(request), request.opened.name, also_bad=_bad(request)
+    )
 
 
 def bad_pixels(request: Request) -> Proposal:

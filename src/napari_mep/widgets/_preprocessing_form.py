@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ _ROWS: dict[str, tuple[str, str, str]] = {
     "clip_negative": ("Clip below zero", "", "?"),
     "bad_pixels_file": ("Bad pixels", "", "f"),
     "centre_px": ("Centre", "ky, kx px", "2"),
-    "descan_px": ("Descan drift", "px per row, column", "4"),
+    "descan_px": ("Descan drift", "px per step", "4"),
     "subpixel": ("Sub-pixel shifts", "", "?"),
     "bin_detector": ("Binning", "px", "i"),
     "detector_pixels": ("Crop or pad to", "px", "i"),
@@ -187,8 +188,11 @@ class PreprocessingForm(QWidget):
             if isinstance(value, bool):
                 row.show_value(value, changed=changed)
                 continue
+            row.editor.setToolTip(
+                str(value) if _ROWS[name][2] == "f" and value else row.label.toolTip()
+            )
             row.show_value(
-                text if problem else "" if value in (None, _default(name)) else _text(value),
+                text if problem else "" if value in (None, _default(name)) else _text(name, value),
                 changed=changed,
                 problem=problem,
                 placeholder=_placeholder(name),
@@ -257,11 +261,11 @@ def _placeholder(name: str) -> str:
         return {"centre_px": "K // 2", "detector_pixels": "as it is"}.get(
             name, "none" if _ROWS[name][2] == "f" else "all"
         )
-    return _text(default)
+    return shown(default)
 
 
-def _text(value: Any) -> str:
-    return shown(value)
+def _text(name: str, value: Any) -> str:
+    return Path(value).name if _ROWS[name][2] == "f" else shown(value)
 
 
 def _number(text: str, kind: str) -> Any:

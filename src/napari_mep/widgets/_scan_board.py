@@ -260,11 +260,12 @@ class ScanBoard(QObject):
             return
         if layer.units != (self.unit,) * 2:
             layer.units = (self.unit,) * 2
+        if fit and limits is not None:  # first, so that the thumbnail is made with them
+            low, high = layer.contrast_limits_range
+            layer.contrast_limits_range = (min(low, limits[0]), max(high, limits[1]))
+            layer.contrast_limits = limits
         layer.data = data
         layer.scale, layer.translate, layer.name = place.pixel, place.origin, name
-        if fit and limits is not None:
-            layer.contrast_limits_range = limits
-            layer.contrast_limits = limits
 
     def _draw_marks(self) -> None:
         if self._state is None:

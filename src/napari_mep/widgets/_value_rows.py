@@ -138,7 +138,8 @@ class ValueRow(QObject):
         self.reason.setText(error_text(self.reason, self._problem) if self._problem else "")
         self.reason.setVisible(bool(self._problem))
         self.editor.setStyleSheet("border: 1px solid #d9534f;" if self._problem else "")
-        colour = muted(self.source, 0.75).name()
+        # Of another label: the palette of this one follows its style sheet.
+        colour = muted(self.label, 0.75).name()
         self.source.setStyleSheet(f"color: {colour};")
 
     @property

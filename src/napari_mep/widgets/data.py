@@ -63,7 +63,7 @@ class DataWidget(QWidget):
         self._docked = False
         self._closed = False
         self._saving = BackgroundCall(self)
-        self.data = DataPanel(viewer, opener=opener)
+        self.data = DataPanel(viewer, opener=opener, shares=False)
         self.data.setTitle("Scan")
         self.view = ScanView(viewer, self)
         self.form, self.helpers = CalibrationForm(), ScanHelpers()
