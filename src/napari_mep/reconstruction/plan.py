@@ -202,7 +202,7 @@ class ReconstructionPlan(_Frozen):
 
     @classmethod
     def from_toml(cls, path: str | Path) -> ReconstructionPlan:
-        """Read a plan from a TOML file."""
+        """Read a plan from a TOML file; files that it names count from the folder of that one."""
         path = Path(path)
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -210,7 +210,10 @@ class ReconstructionPlan(_Frozen):
             raise PlanError(f"plan file {path}: no such file") from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
             raise PlanError(f"plan file {path}: not readable as TOML ({err})") from None
-        return cls.parse(values, source=f"plan file {path}")
+        plan = cls.parse(values, source=f"plan file {path}")
+        if plan.preprocessing is None:
+            return plan
+        return plan.replace(preprocessing=plan.preprocessing.relative_to(path.parent))
 
     def replace(self, **changes: Any) -> ReconstructionPlan:
         """Validated copy with changes; nested plans are given as dictionaries or plans."""
