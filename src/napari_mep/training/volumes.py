@@ -78,7 +78,6 @@ class VolumeSource:
             sampler=_Spans(first, count, stride),
             num_workers=self.workers,
             prefetch_factor=8 if self.workers else None,
-            multiprocessing_context="spawn" if self.workers else None,
             generator=torch.Generator(),  # the global one is not ours to advance
             worker_init_fn=_leave_ctrl_c_to_parent,
         )
