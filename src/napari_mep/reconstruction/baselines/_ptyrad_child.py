@@ -74,8 +74,6 @@ def run(job: Job, report: Report) -> None:
 
     for iteration in range(1, job.iterations + 1):
         toggle_grad_requires(model, iteration)
-        if job.options.get("restart", False):
-            optimizer.state.clear()
         recon_step(
             batches,
             _accumulated(job),
