@@ -75,21 +75,6 @@ class Residual:
         return value
 
 
-def onto_resampled_detector(probe: np.ndarray, detector: int) -> np.ndarray:
-    """Tilt a probe on a wider window than the detector's so that samples add up to its pixels.
-
-    On a window of twice the width the samples 2 j and 2 j + 1 belong to pixel j: their middle lies
-    half a sample beside the zero frequency of the pixel. A tilt of that half sample, a quarter of
-    a detector pixel, puts it back; within the specimen it moves the beam by
-    wavelength * detector step / 4, which is 0.0004 A per A for 300 keV and 0.078 1/A.
-    """
-    window = probe.shape[0]
-    if window == detector:
-        return probe
-    ramp = np.exp(1j * np.pi / window * (np.arange(window) - window // 2))
-    return probe * ramp[:, None] * ramp[None, :]
-
-
 def mend_torchvision() -> None:
     """Make ``import torchvision`` work beside a torch without CUDA.
 

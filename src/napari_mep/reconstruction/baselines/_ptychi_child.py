@@ -14,7 +14,6 @@ from napari_mep.reconstruction.baselines._child import (
     Residual,
     main,
     mend_torchvision,
-    onto_resampled_detector,
 )
 from napari_mep.reconstruction.baselines.job import Job
 
@@ -29,14 +28,13 @@ def run(job: Job, report: Report) -> None:
 
         torch.cuda.set_device(job.device)  # Pty-Chi asks for "the GPU", without a number
     task = make_task(job)
-    finer = _finer(job)
-    residual = Residual(task.dataset.valid_pixel_mask[::finer, ::finer])
+    residual = Residual(task.dataset.valid_pixel_mask)
     tracker = task.reconstructor.loss_tracker
     loss = tracker.metric_function
     batches = count()
 
     def watched(model: Any, measured: Any) -> Any:
-        residual.add(next(batches), _pixels(model, finer), _pixels(measured, finer))
+        residual.add(next(batches), model, measured)
         return loss(model, measured)
 
     tracker.metric_function = watched
@@ -98,36 +96,17 @@ def make_task(job: Job) -> Any:
     solver.allow_nondeterministic_algorithms = False
     solver.random_seed = job.seed
 
-    # Its far field is an FFT without a factor: the sum over W x W samples is W^2 too large.
+    # Its far field is an FFT without a factor: the sum over K x K pixels is K^2 too large.
     scale = 1.0 / window
-    finer = _finer(job)
-    probe = onto_resampled_detector(np.asarray(job.probe), job.counts.shape[-1])
     return PtychographyTask(
         options,
-        # On a wider window each pixel is several samples, which share its electrons evenly.
-        diffraction_data=_samples(np.asarray(job.counts), finer) / np.float32(finer**2),
+        diffraction_data=np.asarray(job.counts),
         object_data=np.ones((nz, ny, nx), np.complex64),
-        probe_data=(probe * scale)[None, None].astype(np.complex64),
+        probe_data=(np.asarray(job.probe) * scale)[None, None].astype(np.complex64),
         probe_position_x_px=np.array(job.corners_px[:, 1]),
         probe_position_y_px=np.array(job.corners_px[:, 0]),
-        valid_pixel_mask=_samples(np.array(job.mask), finer),
+        valid_pixel_mask=np.array(job.mask),
     )
-
-
-def _finer(job: Job) -> int:
-    """Samples of the wave's window along a detector pixel."""
-    return int(job.probe.shape[0] // job.counts.shape[-1])
-
-
-def _samples(pixels: np.ndarray, finer: int) -> np.ndarray:
-    """Each pixel (..., K, K) as finer x finer samples of the same value."""
-    return pixels.repeat(finer, axis=-1).repeat(finer, axis=-2)
-
-
-def _pixels(samples: Any, finer: int) -> Any:
-    """Sum of the samples (..., W, W) of each pixel."""
-    size = samples.shape[-1] // finer
-    return samples.reshape(*samples.shape[:-2], size, finer, size, finer).sum((-3, -1))
 
 
 def _phase(task: Any) -> np.ndarray:
