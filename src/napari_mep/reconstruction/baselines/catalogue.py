@@ -157,7 +157,7 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
                     # Of the paper's 1, 0.1 and 0.01 the last is the best here, too.
                     "paper": BaselineSettings(5, 0.01, None),
                     "tuned": BaselineSettings(
-                        20,
+                        15,
                         1.0,
                         676,
                         options={
