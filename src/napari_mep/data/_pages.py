@@ -20,8 +20,11 @@ def give_back(block: Any) -> None:
     Parameters
     ----------
     block : ndarray or anything
-        What was read and has been copied since; anything but part of a memory map is left alone.
+        What was read and has been copied since; anything but part of a memory map that is only
+        read is left alone, for pages that somebody changed may exist in memory alone.
     """
+    if not isinstance(block, np.ndarray) or block.flags.writeable:
+        return
     while isinstance(block, np.ndarray):
         block = block.base
     if isinstance(block, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows

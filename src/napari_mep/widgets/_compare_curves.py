@@ -83,7 +83,7 @@ class CurvePlot(QWidget):
 
     def minimumSizeHint(self) -> QSize:
         """Room for axes and legend."""
-        return QSize(220, 11 * self.fontMetrics().height())
+        return QSize(220, 9 * self.fontMetrics().height())
 
     def set_curves(self, curves: Sequence[Curve], *, mark: float | None = None) -> None:
         """Draw these, and a vertical line at `mark`."""
@@ -187,8 +187,12 @@ class CurvePlot(QWidget):
             painter.setPen(self._pen(curve))
             x, y = _stepped(curve) if curve.steps else (curve.x, curve.y)
             y = self._level(y)
+            # At once, not point by point: ten volumes have thousands of them.
+            columns = area.left() + area.width() * (x - xs[0]) / (xs[1] - xs[0])
+            rows = area.bottom() - area.height() * (y - ys[0]) / (ys[1] - ys[0])
             for first, last in _runs(y):
-                points = [at(a, b) for a, b in zip(x[first:last], y[first:last], strict=True)]
+                ends = zip(columns[first:last].tolist(), rows[first:last].tolist(), strict=True)
+                points = [QPointF(column, row) for column, row in ends]
                 painter.drawPolyline(QPolygonF(points))
         painter.setClipping(False)
         if self._mouse is not None and area.contains(self._mouse):
