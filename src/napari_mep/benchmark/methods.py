@@ -18,17 +18,16 @@ METHODS: tuple[str, ...] = get_args(ReconstructionPlan.model_fields["method"].an
 """Names that `ReconstructionPlan.method` knows."""
 
 _OF_THE_PRIOR = {
-    *(
-        "prior",
-        "steps",
-        "samples",
-        "start",
-        "start_logsnr",
-        "start_detail_invA",
-        "end_logsnr",
-        "eta",
-        "guidance",
-    ),
+    "prior",
+    "steps",
+    "samples",
+    "start",
+    "start_logsnr",
+    "start_detail_invA",
+    "finish_iterations",
+    "end_logsnr",
+    "eta",
+    "guidance",
     "tile_overlap",
 }
 
