@@ -8,12 +8,12 @@ from napari_mep.errors import PlanError, WeightsError
 from napari_mep.reconstruction.plan import ReconstructionPlan
 
 
-def test_every_method_of_the_plan_by_default():
+def test_every_method_of_the_plan_by_default_and_other_packages_at_their_best_too():
     methods = parse_methods()
-    assert [m.label for m in methods] == list(METHODS)
-    assert [m.plan.method for m in methods] == list(METHODS)
-    assert "mep" in METHODS
-    assert "gradient" in METHODS
+    tuned = ["lsq-ml:tuned", "ptyrad-adam:tuned", "ptyrad-lbfgs:tuned"]
+    assert [m.label for m in methods] == [*METHODS, *tuned]
+    assert [f"{m.plan.method}:{m.plan.baseline.preset}" for m in methods[-3:]] == tuned
+    assert {m.plan.method for m in methods} == set(METHODS) > {"mep", "gradient"}
     with_prior = [m for m in methods if m.prior_sha256 is not None]
     assert [m.label for m in with_prior] == ["mep"]
 

@@ -210,6 +210,18 @@ def test_pictures(report, tmp_path: Path):
     assert again[0].read_bytes() == written[0].read_bytes()
 
 
+def test_presets_of_a_solver_share_its_colour(tmp_path: Path):
+    """The paper's settings are hollow: less ink of the colour that no other method has."""
+    methods = parse_methods(["gradient", "lsq-ml", "lsq-ml:tuned"])
+    ink = []
+    for label in ("lsq-ml", "lsq-ml:tuned"):
+        some = _report([_result(label, name, 0.5) for name in NAMES], methods)
+        pixels = imread(write_figures(some, tmp_path / label)[0])[..., :3]
+        orange = np.array([0xD5, 0x5E, 0x00]) / 255
+        ink.append((np.abs(pixels - orange).max(-1) < 0.01).sum())
+    assert 100 < ink[0] < 0.8 * ink[1]
+
+
 def test_no_sweep_no_picture_of_one(report, tmp_path: Path):
     results = [r for r in report.results if r.label != "mep/4"]
     only = _report(results, (METHODS[0], METHODS[2]))
