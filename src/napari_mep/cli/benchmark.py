@@ -173,8 +173,14 @@ def _write(report: Report, folder: Path) -> list[Path]:
 
 
 def _command() -> str:
-    arguments = [word for word in sys.argv[1:] if word not in ("--reprint", "--json")]
-    return shlex.join(["napari-mep", *arguments])
+    """What computes the page from nothing: without what only says where results lie already."""
+    kept: list[str] = []
+    of_merge = False
+    for word in sys.argv[1:]:
+        of_merge = word == "--merge" or (of_merge and not word.startswith("-"))
+        if not of_merge and word not in ("--reprint", "--json"):
+            kept.append(word)
+    return shlex.join(["napari-mep", *kept])
 
 
 def _say(line: str) -> None:
