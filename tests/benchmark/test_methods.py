@@ -74,6 +74,15 @@ def test_priors_and_steps_multiply_mep_only(white_priors):
     ]
 
 
+def test_a_finish_of_another_length_is_no_point_of_the_same_curve(tmp_path):
+    path = tmp_path / "raw.toml"
+    path.write_text("steps = 25\nfinish_iterations = 0\n")
+    methods = parse_methods([f"raw={path}", "mep"], steps=[8, 50])
+    by_steps = [[(n, m.label) for n, m in one] for one in sweeps(methods, "steps")]
+    assert by_steps == [[(8, "mep/8"), (50, "mep/50")]]
+    assert [m.settings()["finish_iterations"] for m in methods] == [0, 12, 12]
+
+
 def test_one_prior_and_one_number_of_steps_need_no_suffix(white_priors):
     (method,) = parse_methods(["mep"], priors=white_priors[:1], steps=[25])
     assert (method.label, method.plan.steps, method.plan.prior) == ("mep", 25, white_priors[0])

@@ -133,6 +133,15 @@ def test_the_page_has_machine_command_and_every_setting(report):
     assert "| Crystals | 1e5 | 8 | 5 | 0.540 |" in text  # the sweep over steps
 
 
+def test_settings_of_other_packages_are_what_they_come_to():
+    methods = parse_methods(["gradient", "lsq-ml", "ptyrad-adam:tuned"])
+    text = markdown(_report([_result("gradient", "A", 0.5)], methods))
+    assert "| `likelihood` | poisson | amplitude | amplitude |" in text
+    assert "| `object.wave_oversampling` | 2 | 1 | 2 |" in text
+    assert "| `baseline.iterations` | – | 200 | 15 |" in text
+    assert "| `baseline.options.constraints.obj_zblur.start_iter` | – | – | off |" in text
+
+
 def test_few_crystals_prove_nothing():
     results = [_result(m, c, s) for c in "AB" for m, s in (("mep", 0.4), ("gradient", 0.5))]
     text = markdown(_report(results, parse_methods(["mep", "gradient"])))
