@@ -198,6 +198,16 @@ def test_volumes_of_a_batch_do_not_mix():
     assert float(batch[2].abs().max()) == 0
 
 
+def test_many_atoms_of_an_element_are_the_sum_of_them():
+    # They fill several rows of the packed arrays, the last one in part.
+    renderer = SliceRenderer((2, 16, 16), VOXEL_A)
+    rng = np.random.default_rng(0)
+    numbers, positions = np.full(75, 22), rng.uniform(0, renderer.box_size_A, (75, 3))
+    together = renderer([_box(renderer, numbers, positions)])[0]
+    alone = renderer([_box(renderer, [22], [p]) for p in positions])
+    torch.testing.assert_close(together, alone.sum(0), rtol=1e-4, atol=1e-5)
+
+
 def test_phase_follows_the_interaction_constant():
     energies = (60.0, 300.0)
     volumes = []
