@@ -61,17 +61,18 @@ def nearest(samples: torch.Tensor, views: torch.Tensor) -> tuple[np.ndarray, np.
 
 
 def picture(rows: list[torch.Tensor], titles: list[str], path: Path) -> None:
-    """Depth sums in rows, each row one kind."""
+    """Rows of 2D images, each row one kind square root, with a brightness of its own."""
     columns = len(rows[0])
     figure, axes = plt.subplots(
-        len(rows), columns, figsize=(1.3 * columns, 1.45 * len(rows)), layout="constrained"
+        len(rows), columns, figsize=(1.3 * columns, 1.5 * len(rows)), layout="constrained"
     )
-    top = max(float(row.sum(1).quantile(0.999)) for row in rows)
     for line, row, title in zip(axes, rows, titles, strict=True):
-        for ax, volume in zip(line, row, strict=True):
-            ax.imshow(volume.sum(0), cmap="magma", vmin=0, vmax=top)
+        shown = row.sqrt()
+        for ax, image in zip(line, shown, strict=True):
+            ax.imshow(image, cmap="magma", vmin=0, vmax=float(shown.max()), aspect="auto")
             ax.set_axis_off()
-        line[0].set_title(title, loc="left", fontsize=8)
+        text = line[0].text(0, 1.04, title, transform=line[0].transAxes, fontsize=8)
+        text.set_in_layout(False)  # longer than the image it stands over
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
@@ -94,7 +95,7 @@ def main() -> None:
     for level, error in denoising_error(prior, unseen * prior.scale):
         print(f"| {level} | {error:.3f} |")
 
-    samples = sample_prior(prior, range(10), steps=a.steps)
+    samples = sample_prior(prior, range(10), steps=a.steps).clamp(min=0)
     print(f"samples: standard deviation {samples.std():.4f} rad, data {1 / prior.scale:.4f} rad")
     source = VolumeSource(CrystalLibrary.load(a.library), settings)
     views = torch.cat([source(i, 64) for i in range(0, a.views, 64)])
@@ -104,14 +105,25 @@ def main() -> None:
     print("samples   ", " ".join(f"{v:.2f}" for v in near))
     print("held out  ", " ".join(f"{v:.2f}" for v in reference))
     a.output.mkdir(parents=True, exist_ok=True)
+    along, across = 1, 2  # sums over depth, and over y: depth runs downwards there
     picture(
-        [samples, views[which], unseen[:10]],
         [
-            "samples of the prior, summed over depth",
-            "nearest training view (unshifted)",
-            "held-out crystals",
+            samples.sum(along),
+            samples.sum(across),
+            views[which].sum(along),
+            views[which].sum(across),
+            unseen[:10].sum(along),
+            unseen[:10].sum(across),
         ],
-        a.output / "prior-samples.png",
+        [
+            "samples of the prior, along the beam",
+            "the same from the side",
+            "nearest training views, unshifted, along the beam",
+            "the same from the side",
+            "crystals held out, along the beam",
+            "the same from the side",
+        ],
+        a.output / f"prior-{card.name}.png",
     )
 
 
