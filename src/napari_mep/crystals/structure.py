@@ -27,6 +27,8 @@ class Crystal:
         Site occupancies in (0, 1]; None means fully occupied.
     name : str
         For people.
+    family : str
+        What it is kin to, such as ``"AB_cF8_225"``; see `napari_mep.crystals.families`.
 
     Raises
     ------
@@ -39,6 +41,7 @@ class Crystal:
     fractional: np.ndarray
     occupancy: np.ndarray | None = None
     name: str = ""
+    family: str = ""
 
     def __post_init__(self) -> None:
         cell = np.asarray(self.cell_A, dtype=np.float64)
