@@ -4,6 +4,7 @@
 
 The large files are sparse: they take no room on the disk, and reading their holes is as fast as
 memory. So opening, memory and bytes touched are real, the speed of the disk is not in these times.
+What exceeds the limits is marked, and the process then ends with 1.
 The streaming part writes a file of its own size with real values and drops it from the page cache
 before each reading; there the disk counts. Each measurement of memory has a process of its own.
 """
@@ -14,6 +15,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,7 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-FORMATS = ("EMPAD raw", "Merlin mib", "HDF5", "py4DSTEM HDF5")
+FORMATS = ("EMPAD raw", "Merlin mib", "HDF5", "py4DSTEM HDF5", "Zarr")
+LIMITS = {"open_s": 2.0, "mean_pattern_s": 5.0, "peak_GB": 2.0}
 PIXELS = 128
 CALIBRATION = {
     "beam_energy_keV": 300.0,
@@ -61,12 +64,17 @@ def sparse_file(folder: Path, kind: str, side: int) -> Path:
                 head = f"MQ1,{index + 1:06},00384,01,0{PIXELS},0{PIXELS},U32,   1x1,01,{stamp}Z,"
                 file.seek(index * frame)
                 file.write(f"{head}1000000ns,0,".encode().ljust(384, b"\0"))
+            for index in shown:
+                file.seek(index * frame + 384)
+                file.write(disk().astype(">u4").tobytes())
             file.truncate(count * frame)
         path.with_suffix(".hdr").write_text(
             f"HDR,\nFrames in Acquisition (Number):\t{count}\n"
             f"Frames per Trigger (Number):\t{side}\nEnd\t\n"
         )
         return path
+    if kind == "Zarr":
+        return sparse_zarr(folder / "scan.zarr", side, shown)
     import h5py
 
     path = folder / f"{kind.split()[0]}.h5"
@@ -85,9 +93,39 @@ def sparse_file(folder: Path, kind: str, side: int) -> Path:
     return path
 
 
+def sparse_zarr(path: Path, side: int, shown: range) -> Path:
+    """Chunks of 1 MB, uncompressed, each a file that is a hole but for the patterns shown."""
+    import zarr
+
+    columns = 16
+    stored = zarr.create_array(
+        path,
+        shape=(side, side, PIXELS, PIXELS),
+        dtype="f4",
+        chunks=(1, columns, PIXELS, PIXELS),
+        compressors=None,
+    )
+    for row in range(side):
+        for column in range(-(-side // columns)):
+            chunk = path / f"c/{row}/{column}/0/0"
+            chunk.parent.mkdir(parents=True)
+            with chunk.open("wb") as file:
+                file.truncate(columns * PIXELS * PIXELS * 4)
+    for index in shown:
+        stored[divmod(index, side)] = disk()
+    return path
+
+
+def size_GB(path: Path) -> float:
+    """Bytes that a file or a folder promises, holes included."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files) / 1e9
+
+
 def look(path: Path) -> dict[str, float]:
     """Times of what napari does with a dropped file; run in a process of its own."""
     from napari_mep._scan_layers import scan_layers
+    from napari_mep.data.info import describe
     from napari_mep.data.readers import open_patterns
     from napari_mep.data.virtual import scan_images
 
@@ -102,11 +140,17 @@ def look(path: Path) -> dict[str, float]:
     layers = scan_layers(opened, str(path))
     layers_s = time.perf_counter() - start
     start = time.perf_counter()
-    opened.calibrated().counts(np.random.default_rng(0).integers(0, mean.size, 256))
+    describe(opened)
+    described_s = time.perf_counter() - start
+    start = time.perf_counter()
+    count = int(opened.patterns.shape[0]) * int(opened.patterns.shape[1])
+    opened.calibrated().counts(np.random.default_rng(0).integers(0, count, 256))
+    assert mean.max() > 0
     return {
         "open_s": opened_s,
         "mean_pattern_s": mean_s,
         "layers_s": layers_s,
+        "info_s": described_s,
         "batch_of_256_s": time.perf_counter() - start,
         "image_pixels": float(layers[0][0].size),
         "peak_GB": peak_GB(),
@@ -208,7 +252,7 @@ def drop_from_cache(path: Path) -> None:
             os.close(descriptor)
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--folder", type=Path, help="where the files are made (a sparse file system)"
@@ -220,7 +264,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.look:
         print(json.dumps(look(options.look)))
-        return
+        return 0
     side = int((options.gigabytes * 1e9 / (PIXELS * PIXELS * 4)) ** 0.5)
     result: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
@@ -228,20 +272,29 @@ def main() -> None:
             path = sparse_file(Path(name), kind, side)
             done = subprocess.run(
                 [sys.executable, __file__, "--look", str(path)],
-                capture_output=True, text=True, check=True,
+                stdout=subprocess.PIPE, text=True, check=True,
             )  # fmt: skip
-            result[kind] = {"size_GB": path.stat().st_size / 1e9, **json.loads(done.stdout)}
-            path.unlink()
+            result[kind] = {"size_GB": size_GB(path), **json.loads(done.stdout)}
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         if options.stream_gigabytes > 0:
             result["streaming"] = streaming(Path(name), options.stream_gigabytes)
+    over = {
+        (kind, label)
+        for kind, numbers in result.items()
+        for label, limit in LIMITS.items()
+        if numbers.get(label, 0) > limit
+    }
     if options.json:
         print(json.dumps(result, indent=2))
-        return
+        return 1 if over else 0
     for kind, numbers in result.items():
         print(kind)
         for label, value in numbers.items():
-            print(f"  {label:<34}{value:.4g}")
+            limit = f"  limit {LIMITS[label]:g}" if label in LIMITS and kind in FORMATS else ""
+            failed = "  EXCEEDED" if (kind, label) in over else ""
+            print(f"  {label:<34}{value:<10.4g}{limit}{failed}")
+    return 1 if over else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -199,6 +199,63 @@ def test_samples_give_a_mean_and_a_spread(capsys, simulated, make_prior, tmp_pat
     assert spread.origin_A == mean.origin_A
 
 
+@pytest.fixture
+def spoilt(tmp_path: Path, patterns: np.ndarray) -> tuple[Path, Path]:
+    """A scan with dark current, gain, dead and hot pixels, and the plan that mends it."""
+    rng = np.random.default_rng(0)
+    gain = rng.uniform(0.8, 1.2, (32, 32)).astype(np.float32)
+    dark = rng.uniform(-2, 2, (32, 32)).astype(np.float32)
+    bad = np.zeros((32, 32), bool)
+    bad[[12, 17, 20], [15, 18, 9]] = True
+    raw = patterns * gain + dark + 5.0
+    raw[..., bad] = np.array([np.nan, 0.0, 1e6], np.float32)
+    np.save(tmp_path / "raw.npy", raw)
+    folder = tmp_path / "settings"
+    folder.mkdir()
+    y, x = np.divmod(np.arange(72), 9)
+    np.savetxt(folder / "positions.csv", np.stack((0.4 * y, 0.4 * x), axis=1), delimiter=",")
+    for name, image in (("gain", gain), ("dark", dark), ("bad", bad)):
+        np.save(folder / f"{name}.npy", image)
+    (folder / "plan.toml").write_text(
+        "[preprocessing]\nscan_rows = [0, 7]\nbackground = 5.0\nbackground_file = 'dark.npy'\n"
+        "gain_file = 'gain.npy'\nclip_negative = true\nbad_pixels_file = 'bad.npy'\n"
+        "detector_pixels = 36\npositions_file = 'positions.csv'\n"
+    )
+    return tmp_path / "raw.npy", folder / "plan.toml"
+
+
+def test_preprocessing_of_a_plan_is_told_and_carried_out(
+    capsys, spoilt, calibration, patterns, tmp_path
+):
+    """Files that the plan names count from its own folder; what it adds is not measured."""
+    raw, plan = spoilt
+    arguments = [str(raw), "--calibration", calibration]
+    assert main(["info", *arguments]) == 0
+    assert "problem: raw.npy: NaN at scan position" in capsys.readouterr().out
+    assert main(["info", *arguments, "--plan", str(plan)]) == 0
+    told = capsys.readouterr().out
+    assert "problem" not in told
+    for words in (
+        "background 5 subtracted", "background dark.npy subtracted", "divided by gain gain.npy",
+        "negative counts set to zero", "bad pixels bad.npy masked", "scan rows 0 to 6",
+        "detector made 36 x 36 pixels", "positions from positions.csv",
+        "7 x 9 scan positions", "36 x 36 pixels", f"{36 * 36 - 32 * 32 + 3} of 1296",
+    ):  # fmt: skip
+        assert words in told, words
+    run = ["--method", "gradient", "--iterations", "3", "--device", "cpu", "--json"]
+    out = tmp_path / "mended.ome.zarr"
+    assert main(["reconstruct", *arguments, "--plan", str(plan), "-o", str(out), *run]) == 0
+    mended = json.loads(capsys.readouterr().out)["residual"]
+    np.save(tmp_path / "clean.npy", patterns[:7])
+    clean = [str(tmp_path / "clean.npy"), "--calibration", calibration]
+    out = tmp_path / "clean.ome.zarr"
+    assert main(["reconstruct", *clean, "-o", str(out), *run]) == 0
+    assert mended == pytest.approx(json.loads(capsys.readouterr().out)["residual"], rel=0.02)
+    arguments += ["-o", str(tmp_path / "c.ome.zarr")]
+    assert main(["reconstruct", *arguments, *run]) == 2
+    assert "NaN at scan position" in capsys.readouterr().err
+
+
 def test_plan_file_and_options(capsys, simulated, tmp_path):
     (tmp_path / "plan.toml").write_text(
         'method = "gradient"\n[gradient]\niterations = 3\n[object]\nthickness_A = 4.8\n'

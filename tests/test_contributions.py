@@ -224,6 +224,10 @@ def test_the_scan_reader_claims_no_file_that_it_cannot_read(tmp_path, exported, 
         file["image"] = np.zeros((8, 8))
     with h5py.File(tmp_path / "model_iter0010.hdf5", "w") as file:
         file["optimizable_tensors/objp"] = np.zeros((1, 2, 8, 8), np.float32)
+    with h5py.File(tmp_path / "packed.h5", "w") as file:
+        options = {"chunks": (1, 1, 8, 8), "compression": "gzip"}
+        packed = file.create_dataset("scan", (3, 3, 8, 8), "u2", **options)
+        packed.id.write_direct_chunk((0, 0, 0, 0), b"no such thing")
     (tmp_path / "any.xml").write_text("<root/>")
     (tmp_path / "any.yml").write_text("a: 1")
     for name in ("scan.mib", "scan.dm4", "scan.blo", "scan_000.tvips", "scan.mrc", "scan.emd"):

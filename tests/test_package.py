@@ -41,7 +41,8 @@ def test_the_top_level_manifest_is_the_one_in_the_package(repository):
 def test_the_editable_install_finds_the_manifest():
     manifest = PluginManifest.from_distribution("napari-mep")
     assert manifest.name == "napari-mep"
-    assert [w.display_name for w in manifest.contributions.widgets] == ["Reconstruct", "Compare"]
+    names = [w.display_name for w in manifest.contributions.widgets]
+    assert names == ["Reconstruct", "Compare", "4D-STEM data"]
 
 
 def test_the_wheel_brings_the_manifest_where_napari_looks(wheel, repository, tmp_path):

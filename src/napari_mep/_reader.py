@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_mep.errors import DataError, MepError
 
 if TYPE_CHECKING:
@@ -55,11 +57,13 @@ def get_volume_reader(path: str | Sequence[str]) -> LayerReader | None:
 def get_scan_reader(path: str | Sequence[str]) -> LayerReader | None:
     """Reader for a 4D-STEM file, None for anything else: broken files, images, other volumes."""
     from napari_mep.data.readers import open_patterns
+    from napari_mep.data.virtual import read_part
 
     if not isinstance(path, str) or get_reader(path) or get_volume_reader(path):
         return None
     try:
-        open_patterns(path)
+        # One pattern: a header can be read where the values cannot, for want of a decompressor.
+        read_part(open_patterns(path).patterns, 0, np.zeros(1, int))
     except MepError as err:
         _log.debug("not opened as a scan: %s", err)
         return None

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from napari_mep.data.opened import OpenedPatterns
 
-__all__ = ["scan_layers"]
+__all__ = ["GAP", "affordable", "contrast", "scan_layers", "scan_steps"]
 
 Progress = Callable[[int, int], None]
 
-_GAP = 0.05  # between image and pattern, in heights of the image
+GAP = 0.05  # between image and pattern, in heights of the image
 _LOOK = 256  # patterns whose mean shows the bright-field disk
 _MOST = 128 * 128  # pixels of a virtual image that need no second look
 _BYTES = 1 << 28  # of patterns that are read for a picture: half a second from a fast disk
@@ -60,16 +60,16 @@ def scan_layers(
     from napari_mep.data.formats._disk import disk, disk_mask
     from napari_mep.data.virtual import VirtualDetector, scan_images
 
-    look = scan_images(opened.patterns, max_patterns=_affordable(opened, _LOOK))
+    look = scan_images(opened.patterns, max_patterns=affordable(opened, _LOOK))
     shape = look.mean_pattern.shape
     mask = disk_mask((shape[0], shape[1]), *disk(look.mean_pattern))
     detectors = [VirtualDetector("BF", mask=mask)] if mask.any() else []
     images = scan_images(
-        opened.patterns, detectors, max_patterns=_affordable(opened, _MOST), progress=progress
+        opened.patterns, detectors, max_patterns=affordable(opened, _MOST), progress=progress
     )
     bright = images.virtual["BF"] if detectors else images.sums
     bright = bright.astype(np.float32)
-    step_invA, step_yx = _steps(opened)
+    step_invA, step_yx = scan_steps(opened)
     scale = tuple(s * e for s, e in zip(step_yx or (1.0, 1.0), images.every, strict=True))
     units = ("angstrom" if step_yx else "pixel",) * 2
     field: dict[str, Any] = {
@@ -88,7 +88,7 @@ def scan_layers(
         # Upper edges in line, a gap between the two: a coordinate is that of a pixel's centre.
         "translate": (
             (pixel - scale[0]) / 2,
-            (bright.shape[1] - 0.5) * scale[1] + _GAP * height + pixel / 2,
+            (bright.shape[1] - 0.5) * scale[1] + GAP * height + pixel / 2,
         ),
         "units": units,
         "axis_labels": ("y", "x"),
@@ -96,14 +96,14 @@ def scan_layers(
         "metadata": {"napari_mep": {"dataset_path": source, "detector_step_invA": step_invA}},
     }
     for settings, image in ((pattern, images.mean_pattern), (field, bright)):
-        limits = _limits(image)
+        limits = contrast(image)
         if limits is not None:
             settings["contrast_limits"] = limits
     # napari fits its view to the first layer of an empty viewer.
     return [(bright, field, "image"), (images.mean_pattern, pattern, "image")]
 
 
-def _affordable(opened: OpenedPatterns, most: int) -> int:
+def affordable(opened: OpenedPatterns, most: int = 1 << 62) -> int:
     """How many patterns may be read for a picture, `most` at most."""
     rows, columns, ky, kx = (int(n) for n in opened.patterns.shape)
     one = ky * kx * np.dtype(opened.patterns.dtype).itemsize
@@ -115,7 +115,7 @@ def _affordable(opened: OpenedPatterns, most: int) -> int:
     return count
 
 
-def _steps(opened: OpenedPatterns) -> tuple[float | None, tuple[float, float] | None]:
+def scan_steps(opened: OpenedPatterns) -> tuple[float | None, tuple[float, float] | None]:
     """Detector step in 1/A and scan step (y, x) in A, None for what is not known."""
     values = opened.calibration.values
     step = values.get("scan_step_A")
@@ -129,7 +129,7 @@ def _steps(opened: OpenedPatterns) -> tuple[float | None, tuple[float, float] | 
     return step_invA, step_yx
 
 
-def _limits(image: np.ndarray) -> tuple[float, float] | None:
+def contrast(image: np.ndarray) -> tuple[float, float] | None:
     """Contrast limits that neither a hot pixel nor NaN spoils; None for a flat image."""
     finite = image[np.isfinite(image)]
     if not finite.size:

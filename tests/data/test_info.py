@@ -81,3 +81,14 @@ def test_dark_data_have_no_disk(values):
     info = describe(data)
     assert info["derived"]["electrons_per_pattern"]["value"] == 0
     assert "measured_disk_radius" not in info["derived"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -3.0])
+def test_values_that_no_detector_delivers_are_a_problem(dataset, patterns, value):
+    broken = patterns.copy()
+    broken[1, 2, 0, 0] = value
+    description = describe(replace(dataset, patterns=broken))
+    (problem,) = description["problems"]
+    assert "at scan position (y=1, x=2)" in problem
+    assert any(line == f"problem: {problem}" for line in format_lines(description))
+    assert description["derived"]["pixel_size"]

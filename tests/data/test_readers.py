@@ -201,3 +201,11 @@ def test_opening_npy_loads_neither_h5py_nor_torch():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_an_archive_larger_than_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "big.npz", patterns=np.zeros((64, 64, 16, 16)), dark=np.zeros(3))
+    pages = {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}
+    monkeypatch.setattr("os.sysconf", lambda name: pages[name])
+    with pytest.raises(DataError, match=r"0\.00839 GB.*more than half.*save the array as \.npy"):
+        open_patterns(tmp_path / "big.npz")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -78,7 +79,7 @@ def test_gradient_is_that_of_autograd_on_a_plain_model(kind):
     ky = torch.fft.fftfreq(12, 0.2, dtype=torch.float64)[:, None]
     kx = torch.fft.fftfreq(10, 0.2, dtype=torch.float64)[None]
     free = torch.exp(-1j * math.pi * wavelength_A(300.0) * 6.0 * (ky**2 + kx**2))
-    dark = {"amplitude": 1e-9, "poisson": 1e-6}[kind] * 2000.0 / 120
+    dark = {"amplitude": 1e-9 * 2000.0 / 120, "poisson": 0.5}[kind]  # over half an electron a pixel
     value = torch.zeros((), dtype=torch.float64)
     for (py, px), pattern in zip((POSITIONS + 20).tolist(), counts.double(), strict=True):
         y, x = math.floor(py + 0.5), math.floor(px + 0.5)
@@ -121,8 +122,13 @@ def test_values_are_the_formulas():
     assert float(amplitude.misfit) == pytest.approx(1 + 0 + 2, rel=1e-4)
     assert float(amplitude.value) == pytest.approx(6, rel=1e-4)
     assert float(amplitude.signal) == 10
-    poisson = pixel_terms(intensities, counts, mask, 1.0, "poisson")
-    assert float(poisson.value) == pytest.approx((4 - 9 + 9 * math.log(9 / 4)) + 0 + 2, rel=1e-4)
+    # half an electron, or half the mean where that is less, is added to model and data
+    for mean, b in ((8.0, 0.5), (1e-3, 5e-4)):
+        poisson = pixel_terms(intensities, counts, mask, mean, "poisson")
+        bright = 4 - 9 + (9 + b) * math.log((9 + b) / (4 + b))
+        empty = 2 + b * math.log(b / (2 + b))
+        assert float(poisson.value) == pytest.approx(bright + 0 + empty, rel=1e-9)
+        assert float(poisson.misfit) == pytest.approx(float(amplitude.misfit), rel=1e-3)
     with pytest.raises(ValueError, match="kind"):
         pixel_terms(intensities, counts, mask, 1.0, "gaussian")
 
@@ -135,6 +141,17 @@ def test_near_the_truth_a_likelihood_counts_half_a_nat_per_pixel():
     for kind in KINDS:
         value = float(model.likelihood(phase, POSITIONS, counts, kind).value)
         assert value / counts.numel() == pytest.approx(0.5, rel=0.15)
+
+
+@pytest.mark.parametrize("expected", [0.02, 0.3, 2.0, 40.0])
+def test_the_poisson_slope_vanishes_on_average_at_the_truth(expected):
+    counts = torch.as_tensor(poisson_counts(np.full((1, 400, 400), expected), 5)).double()
+    model = torch.full_like(counts, expected)
+    slope = pixel_terms(model, counts, None, expected, "poisson").slope
+    assert abs(float(slope.mean())) < 4 * float(slope.std()) / 400
+    if expected < 1:  # the amplitude term asks for fainter pixels than there are
+        biased = pixel_terms(model, counts, None, expected, "amplitude").slope
+        assert float(biased.mean()) > 0.3
 
 
 @pytest.mark.parametrize("kind", KINDS)

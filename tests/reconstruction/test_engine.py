@@ -13,7 +13,6 @@ import torch
 
 from napari_mep.errors import DeviceError, PlanError, SolverError, WeightsError
 from napari_mep.reconstruction import reconstruct
-from napari_mep.reconstruction.engine import resolve_device
 from napari_mep.reconstruction.provenance import provenance
 
 
@@ -82,9 +81,14 @@ def test_several_samples_end_as_their_mean_and_spread(dataset, mep_plan):
 def test_mep_with_a_prior_of_white_noise_finds_the_specimen(
     dataset, mep_plan, truth, start, gradient_at
 ):
-    # A prior that knows nothing but the size of phases must not spoil what the data say.
+    # A prior that knows nothing but the size of phases must not spoil what the data say. These data
+    # have no noise: what pixels below one electron say counts, which only the amplitude listens to.
     plan = mep_plan.replace(
-        start=start, steps=16, end_logsnr=8.0, guidance={"gradient_at": gradient_at}
+        start=start,
+        steps=16,
+        end_logsnr=8.0,
+        guidance={"gradient_at": gradient_at},
+        likelihood="amplitude",
     )
     *_, last = reconstruct(dataset, plan)
     true = truth(last.volume).sum(0)
@@ -148,19 +152,6 @@ def test_a_closed_generator_lets_go(dataset, plan):
 
 
 # --- what can go wrong ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["cuda:99", "cpu:1", "gpu", "cuda:x", "xpu", "meta", ""])
-def test_devices_that_are_not_there(name):
-    with pytest.raises(DeviceError, match="use auto") as info:
-        resolve_device(name)
-    assert "\n" not in str(info.value)
-    assert repr(name) in str(info.value)
-
-
-def test_devices_that_are():
-    assert resolve_device("cpu") == torch.device("cpu")
-    assert resolve_device("auto").type in ("cpu", "cuda")
 
 
 def test_device_is_checked_before_anything_is_read(plan):

@@ -17,9 +17,18 @@ SMALL = UNetConfig(
 
 @pytest.fixture
 def settings() -> TrainingSettings:
-    """Ten steps of two small volumes."""
+    """Ten steps of two small volumes.
+
+    In float32: torch 2.13 leaves the bfloat16 gradient of a 3x3x3 convolution over 2x4x4 voxels
+    partly unwritten on CPUs; levels of the default tile (4x4x4 and larger) are not concerned.
+    """
     return TrainingSettings(
-        preset="tiny", volumes=20, batch=2, warmup_volumes=4, tile_shape=(2, 16, 16)
+        preset="tiny",
+        volumes=20,
+        batch=2,
+        warmup_volumes=4,
+        tile_shape=(2, 16, 16),
+        precision="float32",
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -14,7 +16,7 @@ def test_volume_n_depends_on_seed_and_n_alone(library, settings):
     assert batch.shape == (4, 2, 16, 16)
     assert batch.dtype == torch.float32
     torch.testing.assert_close(source(5, 1), batch[2:3])
-    other = VolumeSource(library, settings.model_copy(update={"seed": 1}))
+    other = VolumeSource(library, replace(settings, seed=1))
     assert not torch.allclose(other(3, 4), batch)
 
 
@@ -28,7 +30,7 @@ def test_volumes_are_phases_of_different_views(library, settings):
 
 
 def test_every_atom_may_be_missing(library, settings):
-    empty = settings.model_copy(update={"vacancy_fraction": 0.999999})
+    empty = replace(settings, vacancy_fraction=0.999999)
     assert float(VolumeSource(library, empty)(0, 4).abs().max()) < 1e-6
 
 

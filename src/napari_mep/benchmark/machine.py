@@ -34,7 +34,7 @@ def describe_machine(device: str = "cpu") -> dict[str, Any]:
     """
     import torch
 
-    from napari_mep.reconstruction.engine import resolve_device
+    from napari_mep.prior.device import resolve_device
 
     resolved = resolve_device(device)
     gpu = torch.cuda.get_device_name(resolved) if resolved.type == "cuda" else None

@@ -9,15 +9,24 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import NoReturn
 
 from napari_mep import __version__
-from napari_mep.cli import benchmark, crystals, demo, evaluate, info, reconstruct, simulate, train
 from napari_mep.errors import MepError
 
 __all__ = ["main"]
 
-_COMMANDS = (simulate, info, reconstruct, evaluate, benchmark, crystals, train, demo)
+_COMMANDS = (
+    "simulate",
+    "info",
+    "reconstruct",
+    "evaluate",
+    "benchmark",
+    "crystals",
+    "train",
+    "demo",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv : sequence of str, optional
         Arguments without the program's name; the process's own by default.
     """
-    arguments = _parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
+    arguments = _parser(given).parse_args(given)
     logging.basicConfig(
         level=logging.INFO if arguments.verbose else logging.ERROR, format="%(message)s"
     )
@@ -48,7 +58,7 @@ class _OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     parser = _OneLineParser(
         prog="napari-mep",
         description="Multislice electron ptychography with a learned crystal prior.",
@@ -56,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"napari-mep {__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="log what is being done")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in _COMMANDS:
-        module.add_command(commands)
+    # Only the command asked for is loaded: a node that trains has not what the others import.
+    asked = next((word for word in given if not word.startswith("-")), None)
+    for name in [asked] if asked in _COMMANDS else _COMMANDS:
+        import_module(f"napari_mep.cli.{name}").add_command(commands)
     return parser

@@ -17,6 +17,7 @@ from napari_mep.errors import ExportError
 
 if TYPE_CHECKING:
     from napari_mep.data.dataset import DiffractionDataset
+    from napari_mep.data.preprocessing import PreprocessingPlan
 
 Commands = Any  # argparse names the type of its subparsers with an underscore
 
@@ -30,11 +31,15 @@ def new_command(
     return command
 
 
-def open_data(a: argparse.Namespace) -> DiffractionDataset:
+def open_data(
+    a: argparse.Namespace, preprocessing: PreprocessingPlan | None = None
+) -> DiffractionDataset:
+    """The dataset; its patterns must be sound after the preprocessing that will follow."""
+    from napari_mep.data.preprocessing import preprocess
     from napari_mep.data.readers import open_dataset
 
     dataset = open_dataset(a.data, a.calibration, scan_shape=a.scan_shape)
-    dataset.validate()
+    (dataset if preprocessing is None else preprocess(dataset, preprocessing)).validate()
     return dataset
 
 
@@ -66,8 +71,11 @@ def progress(title: str, unit: str) -> Iterator[Callable[..., None]]:
 
     In a log file it would be noise, and an error would not be the only line there.
     """
-    from tqdm import tqdm
-
+    try:
+        from tqdm import tqdm
+    except ImportError:  # a node that only trains
+        yield lambda *_: None
+        return
     bar = tqdm(desc=title, unit=f" {unit}", leave=False, file=sys.stderr, disable=None)
     with bar:
 

@@ -17,7 +17,7 @@ from napari_mep.cli._shared import (
     refuse_existing,
     to_json,
 )
-from napari_mep.errors import CalibrationError
+from napari_mep.errors import CalibrationError, PlanError
 
 if TYPE_CHECKING:
     from napari_mep.data.opened import OpenedPatterns
@@ -36,6 +36,9 @@ def add_command(commands: Commands) -> None:
     )
     sub.add_argument("data", metavar="DATA")
     data_options(sub)
+    sub.add_argument(
+        "--plan", type=Path, metavar="PLAN.toml", help="tell what its preprocessing will do"
+    )
     sub.add_argument("--json", action="store_true", help="machine-readable")
     sub.add_argument(
         "--fix",
@@ -60,18 +63,22 @@ def add_command(commands: Commands) -> None:
 def _info(a: argparse.Namespace) -> None:
     from napari_mep.data.info import describe, format_lines
     from napari_mep.data.readers import open_patterns
+    from napari_mep.reconstruction.plan import ReconstructionPlan
 
     if not a.fix:
         for name in ("output", "picture", "lattice", "vacuum"):
             if getattr(a, name) is not None:
                 raise CalibrationError(f"--{name} goes with --fix; add it")
+    if a.fix and a.plan is not None:
+        raise PlanError("--plan does not go with --fix, which finds the preprocessing itself")
+    preprocessing = None if a.plan is None else ReconstructionPlan.from_toml(a.plan).preprocessing
     opened = open_patterns(a.data, a.calibration, scan_shape=a.scan_shape)
     for line in opened.provenance.get("unsupported", ()):
         print(line, file=sys.stderr)
     if a.fix:
         _fix(a, opened)
         return
-    description = describe(opened)
+    description = describe(opened, preprocessing)
     print(to_json(description) if a.json else "\n".join(format_lines(description)))
 
 

@@ -77,7 +77,7 @@ def _reconstruct(a: argparse.Namespace) -> None:
     target = beside(a.output, "-spread")
     if plan.method == "mep" and plan.samples > 1:
         check_target(target, overwrite=a.overwrite)
-    dataset = open_data(a)
+    dataset = open_data(a, plan.preprocessing)
     last = _run_to_end(dataset, plan)
     assert last.volume is not None  # a run without one has raised
     record = provenance(dataset, plan, last)

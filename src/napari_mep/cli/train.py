@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import json
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from napari_mep.cli._shared import Commands, ctrl_c_sets, new_command, positive, progress, seed
-from napari_mep.errors import ExportError
+from napari_mep.errors import ExportError, WeightsError
+
+if TYPE_CHECKING:
+    from napari_mep.training.settings import TrainingSettings
 
 __all__ = ["add_command"]
+
+_SETTINGS = ("preset", "volumes", "minutes", "batch", "precision", "schedule", "learning_rate")
 
 
 def add_command(commands: Commands) -> None:
@@ -17,41 +24,119 @@ def add_command(commands: Commands) -> None:
     sub = new_command(commands, "train", _train, "Train a prior on a crystal library.")
     sub.add_argument("library", type=Path, metavar="LIBRARY.npz")
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="RUN_DIR")
-    sub.add_argument("--preset", choices=("tiny", "base", "paper"), help="size of the network")
+    sub.add_argument(
+        "--preset", choices=("tiny", "small", "base", "paper"), help="size of the network"
+    )
     sub.add_argument("--volumes", type=positive, help="length of the run, rendered volumes")
-    sub.add_argument("--batch", type=positive, help="volumes per step")
-    sub.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
+    sub.add_argument(
+        "--minutes", type=float, help="length of the run, minutes of all its pieces together"
+    )
+    sub.add_argument(
+        "--piece-minutes",
+        type=float,
+        metavar="M",
+        help="end this piece after M minutes, with a checkpoint",
+    )
+    sub.add_argument("--batch", type=positive, help="volumes per step, of all processes together")
+    sub.add_argument(
+        "--precision", choices=("auto", "float32", "bfloat16"), help="arithmetic of the network"
+    )
+    sub.add_argument(
+        "--schedule",
+        choices=("linear", "cosine", "inverse-sqrt"),
+        help="how the learning rate falls",
+    )
+    sub.add_argument("--learning-rate", type=float, metavar="LR", help="its peak")
+    sub.add_argument("--compile", action="store_true", help="torch.compile the network")
+    sub.add_argument(
+        "--checkpoint-minutes", type=float, default=5.0, metavar="M", help="5 if not given"
+    )
+    sub.add_argument(
+        "--sample-minutes",
+        type=float,
+        metavar="M",
+        help="draw unconditional samples every M minutes",
+    )
+    sub.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue, with the run's settings where none is given",
+    )
     sub.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:N]|mps")
     sub.add_argument("--seed", type=seed, help="of all random numbers")
 
 
 def _train(a: argparse.Namespace) -> None:
+    import torch
+
     from napari_mep.crystals.library import CrystalLibrary
-    from napari_mep.reconstruction.engine import resolve_device
-    from napari_mep.training.checkpoint import CHECKPOINT_NAME
+    from napari_mep.prior.device import resolve_device
     from napari_mep.training.export import export_prior
     from napari_mep.training.loop import train
-    from napari_mep.training.settings import TrainingSettings
+    from napari_mep.training.ranks import join_ranks, local_rank
+    from napari_mep.training.run_directory import CHECKPOINT_NAME
 
-    given = {"preset": a.preset, "volumes": a.volumes, "batch": a.batch, "seed": a.seed}
-    settings = TrainingSettings(**{k: v for k, v in given.items() if v is not None})
+    settings = _settings(a)
     device = resolve_device(a.device)
+    if device.type == "cuda" and device.index is None:
+        device = resolve_device(f"cuda:{local_rank()}")
+        torch.cuda.set_device(device)
     library = CrystalLibrary.load(a.library)
     if (a.output / CHECKPOINT_NAME).exists() and not a.resume:
         raise ExportError(f"output {a.output}: holds a run; give --resume or another directory")
-    try:
-        a.output.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise ExportError(f"output {a.output}: cannot be written ({err.strerror})") from None
     stop = threading.Event()
-    with ctrl_c_sets(stop), progress("training", "volumes") as bar:
-        records = train(library, settings, a.output, resume=a.resume, device=device, stop=stop)
+    timer = threading.Timer(60 * a.piece_minutes, stop.set) if a.piece_minutes else None
+    with ctrl_c_sets(stop), join_ranks(device) as ranks:
+        if timer:
+            timer.daemon = True
+            timer.start()
+        records = train(
+            library,
+            settings,
+            a.output,
+            resume=a.resume,
+            device=device,
+            ranks=ranks,
+            compiled=a.compile,
+            checkpoint_seconds=60 * a.checkpoint_minutes,
+            sample_seconds=None if a.sample_minutes is None else 60 * a.sample_minutes,
+            stop=stop,
+        )
+        if ranks.leads:
+            _show(records)
+        else:
+            for _ in records:
+                pass
+        if timer:
+            timer.cancel()
+        if ranks.leads:
+            target = a.output / "prior.safetensors"
+            card = export_prior(a.output, target)
+            print(f"wrote {target} after {card.trained_volumes} volumes")
+
+
+def _settings(a: argparse.Namespace) -> TrainingSettings:
+    """What the command line gives, over what the run to resume was made with."""
+    from napari_mep.training.run_directory import SETTINGS_NAME
+    from napari_mep.training.settings import TrainingSettings
+
+    values: dict[str, Any] = {}
+    path = a.output / SETTINGS_NAME
+    if a.resume and path.exists():
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as err:
+            raise WeightsError(f"settings {path}: not readable ({err})") from None
+    given = {name: getattr(a, name) for name in (*_SETTINGS, "seed")}
+    return TrainingSettings.from_dict(values | {k: v for k, v in given.items() if v is not None})
+
+
+def _show(records: Any) -> None:
+    with progress("training", "volumes") as bar:
         for record in records:
+            done = record["progress"]
             bar(
-                int(record["volumes"]),
-                settings.volumes,
-                f"v-loss {record['loss']:.3f}, {record['volumes_per_second']:.1f} volumes/s",
+                record["volumes"],
+                round(record["volumes"] / done) if done else record["volumes"],
+                f"loss {record['loss']:.3f}, {record['volumes_per_second']:.1f} volumes/s",
             )
-    target = a.output / "prior.safetensors"
-    card = export_prior(a.output, target)
-    print(f"wrote {target} after {card.trained_volumes} volumes")

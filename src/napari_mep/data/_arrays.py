@@ -6,6 +6,8 @@ lazily where the format allows, with the inner path it was found at.
 
 from __future__ import annotations
 
+import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +39,45 @@ def open_npz(
     try:
         # Opened here: np.load leaves the file open when the archive is broken.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            shapes = {name: archive[name].shape for name in archive.files if inner is None}
+            shapes = {
+                name: _npz_header(archive, name)[0] for name in archive.files if inner is None
+            }
             name = inner or only_candidate(path, shapes, scan_shape is not None)
             if name not in archive.files:
                 raise DataError(
                     f"{path}: no array '{name}'; it holds {', '.join(archive.files) or 'nothing'}"
                 )
+            shape, dtype = _npz_header(archive, name)
+            _refuse_what_does_not_fit(path, math.prod(shape) * dtype.itemsize)
             return archive[name], name
     except READ_ERRORS as err:
         raise DataError(f"{path}: not a whole .npz file ({one_line(err)}); copy it anew") from None
+
+
+def _npz_header(archive: Any, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of a member, without its values."""
+    with archive.zip.open(f"{name}.npy") as member:
+        version = np.lib.format.read_magic(member)
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read(member)
+        return shape, dtype
+
+
+def _refuse_what_does_not_fit(path: Path, size: int) -> None:
+    """The one format that is read whole must leave half of the memory for the rest."""
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return  # nothing is known about the memory there
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if size > memory / 2:
+        raise DataError(
+            f"{path}: {size / 1e9:.3g} GB, which a .npz archive can only be read whole, more than "
+            f"half of this machine's {memory / 1e9:.3g} GB; save the array as .npy, which stays on "
+            "the disk"
+        )
 
 
 def open_hdf5_file(path: Path) -> Any:

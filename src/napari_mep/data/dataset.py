@@ -217,10 +217,15 @@ class DiffractionDataset:
             digest.update(self.positions.astype("<f8").tobytes())
         return digest.hexdigest()
 
-    def validate(self) -> int:
+    def validate(self, max_patterns: int | None = None) -> int:
         """Look for values that no detector delivers.
 
         Reads every pattern of a dataset below 1 GB, and above it an even sample of that size.
+
+        Parameters
+        ----------
+        max_patterns : int, optional
+            Read an even sample of so many patterns at most.
 
         Returns
         -------
@@ -232,7 +237,8 @@ class DiffractionDataset:
         DataError
             NaN, infinite or negative counts, or nothing but zeros; names the scan position.
         """
-        indices = _evenly(self.n_patterns, max(1, _CHECK_BYTES // self._pattern_bytes()))
+        most = max(1, _CHECK_BYTES // self._pattern_bytes())
+        indices = _evenly(self.n_patterns, min(most, max_patterns or most))
         total = 0.0
         for block in self._blocks(indices):
             patterns = self._oriented(self._stored(block))

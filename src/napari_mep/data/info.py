@@ -12,6 +12,7 @@ from napari_mep.data._store import to_json
 from napari_mep.data.calibration import PartialCalibration
 from napari_mep.data.dataset import DiffractionDataset
 from napari_mep.data.opened import OpenedPatterns
+from napari_mep.data.preprocessing import PreprocessingPlan, preprocess
 from napari_mep.errors import MepError
 
 __all__ = ["describe", "format_lines"]
@@ -19,13 +20,17 @@ __all__ = ["describe", "format_lines"]
 _SAMPLE = 64  # patterns read for the measured values: a second even on a slow disk
 
 
-def describe(data: DiffractionDataset | OpenedPatterns) -> dict[str, Any]:
+def describe(
+    data: DiffractionDataset | OpenedPatterns, preprocessing: PreprocessingPlan | None = None
+) -> dict[str, Any]:
     """Everything worth knowing about a dataset, calibrated or not, in types that JSON knows.
 
     Parameters
     ----------
     data : DiffractionDataset or OpenedPatterns
         At most 64 of its patterns are read.
+    preprocessing : PreprocessingPlan, optional
+        What a reconstruction plan will do to the patterns, after what the calibration asks for.
 
     Returns
     -------
@@ -34,7 +39,7 @@ def describe(data: DiffractionDataset | OpenedPatterns) -> dict[str, Any]:
         ``calibration``: name -> {value, unit, source};
         ``derived``: name -> {value, unit}, as far as the calibration allows;
         ``missing``: names of required values that nobody gave;
-        ``preprocessing``: what the calibration file says is to be done to the patterns, lines;
+        ``preprocessing``: what is to be done to the patterns, lines;
         ``problems``: sentences, empty when a reconstruction can start.
 
     Raises
@@ -42,7 +47,7 @@ def describe(data: DiffractionDataset | OpenedPatterns) -> dict[str, Any]:
     DataError
         The patterns cannot be read.
     """
-    dataset, problem = _complete(data)
+    dataset, problem = _complete(data, preprocessing)
     partial = (
         data.calibration
         if isinstance(data, OpenedPatterns)
@@ -63,7 +68,12 @@ def describe(data: DiffractionDataset | OpenedPatterns) -> dict[str, Any]:
             "calibration": _calibration(partial, dataset),
             "derived": {} if dataset is None else _derived(dataset),
             "missing": partial.missing(),
-            "preprocessing": partial.preprocessing.summary() if partial.preprocessing else [],
+            "preprocessing": [
+                line
+                for plan in (partial.preprocessing, preprocessing)
+                if plan is not None
+                for line in plan.summary()
+            ],
             "problems": [problem] if problem else [],
         }
     )
@@ -99,15 +109,18 @@ def format_lines(description: dict[str, Any]) -> list[str]:
 
 
 def _complete(
-    data: DiffractionDataset | OpenedPatterns,
+    data: DiffractionDataset | OpenedPatterns, preprocessing: PreprocessingPlan | None
 ) -> tuple[DiffractionDataset | None, str]:
-    """The dataset, or why there is none yet."""
-    if isinstance(data, DiffractionDataset):
-        return data, ""
+    """The dataset if its calibration is complete, and why nothing can be computed from it yet."""
+    dataset = None
     try:
-        return data.calibrated(), ""
+        dataset = data if isinstance(data, DiffractionDataset) else data.calibrated()
+        if preprocessing is not None:
+            dataset = preprocess(dataset, preprocessing)
+        dataset.validate(_SAMPLE)
     except MepError as err:
-        return None, str(err)
+        return dataset, str(err)
+    return dataset, ""
 
 
 def _calibration(
@@ -136,16 +149,25 @@ def _derived(dataset: DiffractionDataset) -> dict[str, dict[str, Any]]:
     mean = dataset.mean_pattern(_SAMPLE)
     electrons = float(mean.sum(dtype=np.float64))
     radius = calibration.convergence_semiangle_mrad / calibration.detector_step_mrad
+    rows, columns = dataset.detector_shape
     entries: dict[str, tuple[Any, str]] = {
+        "positions_used": (dataset.scan_shape, "scan positions"),
+        "detector_used": ((rows, columns), "pixels"),
+    }
+    if dataset.mask is not None:
+        lacking = rows * columns - int(dataset.mask.sum())
+        entries["not_measured"] = (lacking, f"of {rows * columns} detector pixels")
+    entries |= {
         "wavelength": (calibration.wavelength_A, "A"),
         "pixel_size": (dataset.pixel_size_A, "A"),
         "scan_extent": (dataset.scan_extent_A, "A"),
         "bright_field_radius": (radius, "detector pixels"),
         "max_angle": (calibration.detector_reach_mrad(dataset.detector_shape), "mrad"),
-        "electrons_per_pattern": (electrons, "e"),
-        "dose": (electrons / (step_y * step_x), "e/A2"),
     }
-    if electrons > 0:
+    if math.isfinite(electrons):
+        entries["electrons_per_pattern"] = (electrons, "e")
+        entries["dose"] = (electrons / (step_y * step_x), "e/A2")
+    if math.isfinite(electrons) and electrons > 0:
         offset, measured = _disk(mean)
         entries["pattern_centre_offset"] = (offset, "detector pixels")
         entries["measured_disk_radius"] = (measured, "detector pixels")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_mep.data._store import READ_ERRORS, atomic_directory, one_line, to_json
+from napari_mep.data._store import READ_ERRORS, atomic_directory, missing_chunks, one_line, to_json
 from napari_mep.data.calibration import PartialCalibration
 from napari_mep.data.dataset import DiffractionDataset, PatternArray
 from napari_mep.data.opened import OpenedPatterns
@@ -215,7 +215,7 @@ def _array(root: Any, name: str, path: Path) -> Any:
         array = root[name]
         if not isinstance(array, zarr.Array):
             raise TypeError("not an array")
-        missing = array.nchunks - array.nchunks_initialized
+        missing = missing_chunks(array)
     except READ_ERRORS as err:
         raise DataError(f"{path}: array '{name}' is missing or broken ({one_line(err)})") from None
     if missing:

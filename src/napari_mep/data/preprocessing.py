@@ -18,7 +18,7 @@ from napari_mep.errors import PlanError
 if TYPE_CHECKING:
     from napari_mep.data.dataset import DiffractionDataset
 
-__all__ = ["PreprocessingPlan", "preprocess", "toml_value"]
+__all__ = ["PreprocessingPlan", "pixels_for", "preprocess", "toml_value"]
 
 _FILES = ("background_file", "gain_file", "bad_pixels_file", "positions_file")
 
@@ -189,6 +189,21 @@ def preprocess(dataset: DiffractionDataset, plan: PreprocessingPlan) -> Diffract
     from napari_mep.data._preprocessed import preprocessed
 
     return preprocessed(dataset, plan)
+
+
+def pixels_for(pixel_A: float, detector_step_invA: float, bin_detector: int = 1) -> int:
+    """How many detector pixels make a real-space pixel: K = 1 / (pixel dk), a whole number.
+
+    Parameters
+    ----------
+    pixel_A : float
+        Real-space pixel, angstrom, for example that of a prior.
+    detector_step_invA : float
+        Detector pixel before binning, 1/A.
+    bin_detector : int
+        Pixels added up to one.
+    """
+    return max(2, round(1 / (pixel_A * detector_step_invA * bin_detector)))
 
 
 def toml_value(value: Any) -> str:

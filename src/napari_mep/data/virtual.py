@@ -27,6 +27,7 @@ __all__ = [
     "VirtualDetector",
     "coarse_raster",
     "integrate_centre_of_mass",
+    "sample_patterns",
     "scan_images",
 ]
 
@@ -186,6 +187,51 @@ def scan_images(
         centre_of_mass=centre,
         every=(every[0], every[1]),
     )
+
+
+def sample_patterns(
+    patterns: PatternArray,
+    max_patterns: int | None,
+    *,
+    stop: Event | None = None,
+    progress: Progress | None = None,
+) -> tuple[NDArray[Any], tuple[int, int]]:
+    """A coarser raster of the scan in memory, for looking at it again and again.
+
+    Parameters
+    ----------
+    patterns : PatternArray
+        (scan_y, scan_x, ky, kx).
+    max_patterns : int or None
+        About that many at most; None: all.
+    stop, progress
+        See `scan_images`.
+
+    Returns
+    -------
+    sample : (rows, columns, ky, kx) ndarray
+        In the type of the patterns.
+    every : tuple of 2 ints
+        Every how manieth scan row and column it holds.
+
+    Raises
+    ------
+    Stopped
+        `stop` was set.
+    DataError
+        The file cannot be read.
+    """
+    rows, columns = coarse_raster((int(patterns.shape[0]), int(patterns.shape[1])), max_patterns)
+    shape = (len(rows), len(columns), int(patterns.shape[2]), int(patterns.shape[3]))
+    sample = np.empty(shape, dtype=np.dtype(patterns.dtype).newbyteorder("="))
+    for i, row in enumerate(rows):
+        if stop is not None and stop.is_set():
+            raise Stopped
+        sample[i] = read_part(patterns, int(row), columns)
+        if progress is not None:
+            progress((i + 1) * len(columns), len(rows) * len(columns))
+    every = tuple(int(part[1] - part[0]) if len(part) > 1 else 1 for part in (rows, columns))
+    return sample, (every[0], every[1])
 
 
 def coarse_raster(

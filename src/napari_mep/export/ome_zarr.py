@@ -15,7 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from napari_mep.data._store import READ_ERRORS, atomic_directory, check_target, one_line, to_json
+from napari_mep.data._store import (
+    READ_ERRORS,
+    atomic_directory,
+    check_target,
+    missing_chunks,
+    one_line,
+    to_json,
+)
 from napari_mep.errors import ExportError
 from napari_mep.volume import PhaseVolume
 
@@ -121,7 +128,7 @@ def read_reconstruction(path: str | Path) -> tuple[PhaseVolume, dict[str, Any]]:
         scale = transforms["scale"]["scale"]
         origin = transforms.get("translation", {}).get("translation", (0.0, 0.0, 0.0))
         array = root[dataset["path"]]
-        missing = array.nchunks - array.nchunks_initialized
+        missing = missing_chunks(array)
         if missing:
             raise ExportError(
                 f"{path}: {missing} of {array.nchunks} chunks are missing; the store is truncated"

@@ -9,11 +9,13 @@ import torch
 
 __all__ = ["LikelihoodKind", "LikelihoodResult", "PixelTerms", "pixel_terms"]
 
-# Electrons added to model and data alike, relative to the mean of a pattern. Far below that,
-# intensities are the rounding of complex64 (about 1e-13), whose random phases must not enter the
-# gradient: they do so as sqrt(y / dark) in the amplitude likelihood and as y / dark in the steeper
-# Poisson one.
-_DARK = {"amplitude": 1e-9, "poisson": 1e-6}
+# Electrons added to model and data alike. Both terms have an infinite slope at I = 0, and far below
+# the mean of a pattern intensities are the rounding of complex64 (about 1e-13), whose random phases
+# must not enter the gradient. The amplitude's slope grows as sqrt(y / I): a billionth of the mean
+# does. The Poisson term's grows as y / I and would blow up where vacuum scatters nothing, so it
+# takes half an electron, or half the mean where that is less.
+_AMPLITUDE_DARK = 1e-9
+_POISSON_DARK = 0.5
 
 LikelihoodKind = Literal["amplitude", "poisson"]
 """``"amplitude"`` (Gaussian in the square root of the counts) or ``"poisson"``."""
@@ -76,9 +78,15 @@ def pixel_terms(
     """Evaluate a likelihood on the detector.
 
     Amplitude: 2 sum (sqrt(I) - sqrt(y))^2, since the variance of sqrt(y) is 1/4 for all but the
-    faintest counts. Poisson: sum I - y + y ln(y / I), minus the logarithm of the Poisson
-    distribution, less its value at I = y. Both after Thibault & Guizar-Sicairos, "Maximum-
-    likelihood refinement for coherent diffractive imaging", New J. Phys. 14, 063004 (2012).
+    faintest counts. Poisson: sum I - y + (y + b) ln((y + b) / (I + b)), for b = 0 minus the
+    logarithm of the Poisson distribution less its value at I = y. Both after Thibault &
+    Guizar-Sicairos, "Maximum-likelihood refinement for coherent diffractive imaging", New J. Phys.
+    14, 063004 (2012).
+
+    They differ where counts are few. A pixel that counted nothing costs I in the Poisson term and
+    2 I in the amplitude term, which so asks for less scattering than there is. The slope of the
+    Poisson term, 1 - (y + b) / (I + b), is zero on average at the true I for any b; b > 0 only
+    gives pixels below b less weight than they deserve.
 
     Parameters
     ----------
@@ -89,9 +97,8 @@ def pixel_terms(
     mask : (Ky, Kx) bool tensor or None
         True where the detector measured; None: everywhere.
     mean_electrons : float
-        Electrons per pixel of a mean pattern. Both terms have an infinite slope at I = 0, so a
-        billionth (Poisson: a millionth) of this is added to I and y alike: the slope is finite and
-        the minimum still lies at I = y.
+        Electrons per pixel of a mean pattern; sets b: half an electron or half of this, what is
+        less (amplitude: a billionth of this is added to I and y alike).
     kind : {"amplitude", "poisson"}
         Which likelihood.
 
@@ -105,21 +112,22 @@ def pixel_terms(
     ValueError
         ``kind`` is unknown.
     """
-    if kind not in _DARK:
+    if kind not in ("amplitude", "poisson"):
         raise ValueError(f"kind: {kind!r}, must be 'amplitude' or 'poisson'")
     if mask is not None:
         # Unmeasured pixels may hold NaN, which multiplication by zero would keep.
         counts = counts.masked_fill(~mask, 0.0)
         intensities = intensities.masked_fill(~mask, 0.0)
-    dark = _DARK[kind] * mean_electrons
-    model, data = intensities + dark, counts + dark
-    root_model, root_data = model.sqrt(), data.sqrt()
-    precise = torch.float32 if model.device.type == "mps" else torch.float64
+    faint = _AMPLITUDE_DARK * mean_electrons
+    root_model, root_data = (intensities + faint).sqrt(), (counts + faint).sqrt()
+    precise = torch.float32 if intensities.device.type == "mps" else torch.float64
     misfit = (root_model - root_data).square().sum(dtype=precise)
     if kind == "amplitude":
         value = 2.0 * misfit
         slope = 2.0 - 2.0 * root_data.div_(root_model)
     else:
+        dark = _POISSON_DARK * min(1.0, mean_electrons)
+        model, data = intensities + dark, counts + dark
         ratio = data / model
         # Never negative but for rounding: clamping keeps a perfect model at exactly zero.
         value = (model - data).addcmul_(data, ratio.log()).clamp_(min=0.0).sum(dtype=precise)

@@ -5,21 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from napari_mep.errors import WeightsError
 
 __all__ = ["ModelCard", "checksum", "load_card", "shipped_priors", "weights_path"]
 
 
-class ModelCard(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
     """What a set of weights is, machine-readable; the prose is in docs/."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     architecture: dict[str, Any]
@@ -35,6 +34,26 @@ class ModelCard(BaseModel):
     licence: str
     sha256: str = ""
 
+    def to_json(self) -> str:
+        """The card as text; `from_dict` takes it back once parsed."""
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelCard:
+        """A card from parsed JSON; KeyError, TypeError or ValueError if it is none."""
+        unknown = values.keys() - {f.name for f in fields(cls)}
+        if unknown:
+            raise ValueError(f"{min(unknown)!r} is no entry of a card")
+        converted = {
+            "scale_per_rad": float(values["scale_per_rad"]),
+            "energy_keV": float(values["energy_keV"]),
+            "trained_volumes": int(values["trained_volumes"]),
+            "voxel_size_A": _three(float, values["voxel_size_A"]),
+            "tile_shape": _three(int, values["tile_shape"]),
+            "logsnr_range": (float(values["logsnr_range"][0]), float(values["logsnr_range"][1])),
+        }
+        return cls(**{**values, **converted})
+
     def denoising_variance(self) -> tuple[list[float], list[float]]:
         """The denoiser's own mean squared error C against logSNR, in scaled units.
 
@@ -49,6 +68,11 @@ class ModelCard(BaseModel):
                 levels.append(middle)
                 variances.append(loss / (1 + math.exp(middle)))
         return levels, variances
+
+
+def _three(kind: type, values: Any) -> Any:
+    z, y, x = values
+    return kind(z), kind(y), kind(x)
 
 
 def shipped_priors() -> list[str]:
@@ -96,13 +120,13 @@ def load_card(name_or_path: str | Path) -> ModelCard:
     """
     path = weights_path(name_or_path).with_suffix(".json")
     try:
-        return ModelCard.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return ModelCard.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise WeightsError(
             f"prior {name_or_path}: its card {path.name} is missing beside the weights; copy both"
         ) from None
-    except (OSError, ValueError, ValidationError) as err:
-        reason = str(err).splitlines()[0]
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as err:
+        reason = f"{type(err).__name__}: {' '.join(str(err).split())}"
         raise WeightsError(f"prior {name_or_path}: card {path} not readable ({reason})") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,8 +29,8 @@ def save_prior(path: str | Path, weights: Mapping[str, Tensor], card: ModelCard)
     """Write weights in half precision and their card (same name, .json) with its checksum."""
     path = Path(path)
     save_file({k: v.detach().cpu().half().contiguous() for k, v in weights.items()}, path)
-    card = card.model_copy(update={"sha256": checksum(path)})
-    path.with_suffix(".json").write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    card = replace(card, sha256=checksum(path))
+    path.with_suffix(".json").write_text(card.to_json() + "\n", encoding="utf-8")
     return card
 
 

@@ -17,6 +17,7 @@ import torch
 from napari_mep.data.preprocessing import preprocess
 from napari_mep.errors import DeviceError, SolverError
 from napari_mep.physics.optics import interaction_constant
+from napari_mep.prior.device import resolve_device
 from napari_mep.prior.files import load_prior
 from napari_mep.reconstruction.baselines import BASELINES
 from napari_mep.reconstruction.baselines.catalogue import check_baseline
@@ -33,35 +34,9 @@ if TYPE_CHECKING:
     from napari_mep.prior.denoiser import Denoiser
     from napari_mep.reconstruction.plan import ReconstructionPlan
 
-__all__ = ["reconstruct", "resolve_device"]
+__all__ = ["reconstruct"]
 
 _log = logging.getLogger(__name__)
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device that a plan names; ``auto`` takes a GPU where there is one.
-
-    Raises
-    ------
-    DeviceError
-        If there is no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise DeviceError(f"device {name!r}: unknown; use auto, cpu, cuda, cuda:N or mps") from None
-    present = {
-        "cpu": 1,
-        "cuda": torch.cuda.device_count(),
-        "mps": int(torch.backends.mps.is_available()),
-    }.get(device.type, 0)
-    if (device.index or 0) >= present:
-        raise DeviceError(
-            f"device {name!r}: not there ({present} {device.type} device(s) found); use auto or cpu"
-        )
-    return device
 
 
 def reconstruct(

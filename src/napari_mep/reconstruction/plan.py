@@ -57,7 +57,7 @@ class ObjectPlan(_Frozen):
 class GradientPlan(_Frozen):
     """The solver without a prior: gradient steps preconditioned by the illumination."""
 
-    iterations: int = Field(18, ge=1, le=10_000, description="Full-data steps.")
+    iterations: int = Field(24, ge=1, le=10_000, description="Full-data steps.")
     step: float = Field(1.0, gt=0, le=2, description="Step length; 1 is a Gauss-Newton step.")
     coarse_invA: float = Field(
         0.4,
@@ -161,8 +161,11 @@ class ReconstructionPlan(_Frozen):
     )
     end_logsnr: float = Field(4.6, ge=-10, le=20, description="Where sampling ends.")
     eta: float = Field(1.0, ge=0, le=1, description="Stochasticity: 1 is the SDE, 0 the ODE.")
-    likelihood: Literal["amplitude", "poisson"] = Field(
-        "amplitude", description="Counting statistics of the data term; poisson for low doses."
+    likelihood: Literal["auto", "amplitude", "poisson"] = Field(
+        "auto",
+        description="Counting statistics of the data term. amplitude, Gaussian in the square root, "
+        "asks for less scattering than there is where pixels count few electrons. auto: poisson; "
+        "amplitude for another package's solver, which is what its authors use.",
     )
     guidance: GuidancePlan = GuidancePlan()
     gradient: GradientPlan = GradientPlan()
@@ -182,6 +185,13 @@ class ReconstructionPlan(_Frozen):
             raise ValueError(f"start_logsnr {start} must lie below end_logsnr {self.end_logsnr}")
         return self
 
+    @property
+    def counting(self) -> Literal["amplitude", "poisson"]:
+        """The likelihood, settled."""
+        if self.likelihood != "auto":
+            return self.likelihood
+        return "poisson" if self.method in ("mep", "gradient") else "amplitude"
+
     @classmethod
     def parse(cls, values: dict[str, Any], source: str = "plan") -> ReconstructionPlan:
         """Validate a nested dictionary; errors become one line."""
@@ -192,7 +202,7 @@ class ReconstructionPlan(_Frozen):
 
     @classmethod
     def from_toml(cls, path: str | Path) -> ReconstructionPlan:
-        """Read a plan from a TOML file."""
+        """Read a plan from a TOML file; files that it names count from the folder of that one."""
         path = Path(path)
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -200,7 +210,10 @@ class ReconstructionPlan(_Frozen):
             raise PlanError(f"plan file {path}: no such file") from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
             raise PlanError(f"plan file {path}: not readable as TOML ({err})") from None
-        return cls.parse(values, source=f"plan file {path}")
+        plan = cls.parse(values, source=f"plan file {path}")
+        if plan.preprocessing is None:
+            return plan
+        return plan.replace(preprocessing=plan.preprocessing.relative_to(path.parent))
 
     def replace(self, **changes: Any) -> ReconstructionPlan:
         """Validated copy with changes; nested plans are given as dictionaries or plans."""

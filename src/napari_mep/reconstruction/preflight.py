@@ -39,8 +39,8 @@ def preflight(dataset: DiffractionDataset, plan: ReconstructionPlan) -> None:
         prior's or cannot be reached with this detector, or a probe array does not fit.
     """
     from napari_mep.data.preprocessing import preprocess
+    from napari_mep.prior.device import resolve_device
     from napari_mep.prior.files import load_prior
-    from napari_mep.reconstruction.engine import resolve_device
 
     device = resolve_device(plan.device)
     if plan.method in BASELINES:

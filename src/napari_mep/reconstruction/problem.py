@@ -202,7 +202,7 @@ def build_problem(
         step_scale=1 / stiffness,
         curvature=float(stiffness[y0:y1, x0:x1].median()),
         residual_floor=expected_residual_floor(measured),
-        likelihood=plan.likelihood,
+        likelihood=plan.counting,
         device=device,
         stop=stop or threading.Event(),
     )

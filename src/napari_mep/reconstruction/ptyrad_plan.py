@@ -97,6 +97,8 @@ def _values(settings: PtyradSettings) -> dict[str, Any]:
             "thickness_A": layers * slice_A if layers and slice_A else None,
             "slice_thickness_A": slice_A,
         },
+        # PtyRAD does so by default, and without it an EMPAD's dark noise cannot be counted.
+        "preprocessing": {"clip_negative": True},
         "seed": settings.whole("init_params", "random_seed") or 0,
     }
 

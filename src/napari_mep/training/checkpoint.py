@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from napari_mep.errors import WeightsError
+from napari_mep.training.run_directory import CHECKPOINT_NAME, writing
 
-__all__ = ["CHECKPOINT_NAME", "load_checkpoint", "read_checkpoint", "save_checkpoint"]
+__all__ = ["load_checkpoint", "read_checkpoint", "save_checkpoint"]
 
-CHECKPOINT_NAME = "checkpoint.safetensors"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -31,6 +31,11 @@ def save_checkpoint(
 
     A full disk or a kill leaves the previous checkpoint intact: the new one is written beside it,
     flushed, and renamed over it.
+
+    Raises
+    ------
+    ExportError
+        If it cannot be written.
     """
     names = {id(p): name for name, p in network.named_parameters()}
     tensors = {f"model.{name}": p.detach() for name, p in network.named_parameters()}
@@ -42,10 +47,17 @@ def save_checkpoint(
                     tensors[f"{moment}.{names[id(p)]}"] = optimizer.state[p][moment]
     tensors = {name: t.cpu().contiguous() for name, t in tensors.items()}
     partial = run_dir / (CHECKPOINT_NAME + ".partial")
-    save_file(tensors, partial, metadata={"state": json.dumps(state)})
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(run_dir / CHECKPOINT_NAME)
+    try:
+        with writing(run_dir):
+            try:
+                save_file(tensors, partial, metadata={"state": json.dumps(state)})
+            except SafetensorError as err:  # how safetensors reports a full disk
+                raise OSError(str(err)) from None
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            partial.replace(run_dir / CHECKPOINT_NAME)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_checkpoint(run_dir: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

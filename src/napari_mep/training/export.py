@@ -23,7 +23,7 @@ def export_prior(
         If the run has no readable checkpoint.
     """
     tensors, state = read_checkpoint(Path(run_dir))
-    settings = TrainingSettings.model_validate(state["settings"])
+    settings = TrainingSettings.from_dict(state["settings"])
     weights = {k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")}
     card = ModelCard(
         name=Path(target).stem,
@@ -36,7 +36,7 @@ def export_prior(
         trained_volumes=state["volumes"],
         loss_curve={"edges": state["loss_curve_edges"], "v_loss": state["loss_curve"]},
         training_data=state["sources"],
-        settings=settings.model_dump(),
+        settings=settings.to_dict() | {"precision": state.get("precision", settings.precision)},
         licence=licence,
     )
     return save_prior(target, weights, card)

@@ -3,91 +3,46 @@
 from __future__ import annotations
 
 import json
-import logging
-import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from napari_mep.crystals.library import CrystalLibrary
 from napari_mep.errors import SolverError
+from napari_mep.prior.denoiser import Denoiser
 from napari_mep.prior.schedule import alpha_sigma
+from napari_mep.prior.unconditional import sample_prior
 from napari_mep.prior.unet import PRESETS, UNet3D
 from napari_mep.training.checkpoint import load_checkpoint, save_checkpoint
+from napari_mep.training.noise_levels import NoiseLevels
+from napari_mep.training.precision import resolve_precision
+from napari_mep.training.ranks import Ranks
+from napari_mep.training.run_directory import (
+    SETTINGS_NAME,
+    append_metrics,
+    claim,
+    forget_metrics_after,
+    stop_requested,
+    write_sample,
+    writing,
+)
+from napari_mep.training.schedules import ema_decay, learning_rate, run_progress
 from napari_mep.training.settings import TrainingSettings
 from napari_mep.training.volumes import VolumeSource, data_scale
 
-__all__ = ["LossCurve", "ema_decay", "learning_rate", "sample_logsnr", "train"]
+__all__ = ["train"]
 
-_log = logging.getLogger(__name__)
-
-
-def learning_rate(seen: int, settings: TrainingSettings) -> float:
-    """Warm-up, a plateau, then linear decay to zero over the last part of the run.
-
-    The plateau makes a run extendable: a longer budget given on resume continues the same curve.
-    """
-    warm = min(1.0, (seen + 1) / settings.warmup_volumes)
-    left = (settings.volumes - seen) / max(1.0, settings.decay_fraction * settings.volumes)
-    return settings.learning_rate * warm * min(1.0, max(0.0, left))
-
-
-def ema_decay(step: int, relative_length: float) -> float:
-    """Decay of the power-function EMA at step n: (1 - 1/n)^(gamma + 1).
-
-    Karras et al. 2024 (EDM2, arXiv 2312.02696), eq. 123; gamma solves
-    relative_length^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)).
-    """
-    roots = np.roots(
-        [1, 7, 16 - relative_length**-2, 12 - relative_length**-2]
-    )  # (g+2)^2 (g+3) - (g+1)/s^2
-    gamma = float(roots.real.max())
-    return (1 - 1 / max(1, step)) ** (gamma + 1)
-
-
-def sample_logsnr(count: int, settings: TrainingSettings, rng: np.random.Generator) -> Tensor:
-    """Stratified draws from the logSNR weighting: a Gaussian plus a uniform floor.
-
-    The weighting of the loss is realised by the density of the draws, so each draw counts one.
-
-    Returns
-    -------
-    (count,) float32 tensor
-    """
-    low, high = settings.logsnr_low, settings.logsnr_high
-    grid = np.linspace(low, high, 1025)
-    gauss = np.exp(-0.5 * ((grid - settings.logsnr_mean) / settings.logsnr_width) ** 2)
-    density = (1 - settings.uniform_fraction) * gauss / gauss.mean() + settings.uniform_fraction
-    cumulative = np.concatenate([[0], np.cumsum(0.5 * (density[1:] + density[:-1]))])
-    quantiles = (rng.permutation(count) + rng.random(count)) / count
-    values = np.interp(quantiles, cumulative / cumulative[-1], grid)
-    return torch.from_numpy(values).float()
-
-
-class LossCurve:
-    """Running mean of the v-loss per unit of logSNR.
-
-    Times sigmoid(-logsnr) it is the denoiser's own mean squared error in scaled units.
-    """
-
-    def __init__(self, settings: TrainingSettings) -> None:
-        self.edges = np.arange(math.floor(settings.logsnr_low), math.ceil(settings.logsnr_high) + 1)
-        self.value = np.full(len(self.edges) - 1, np.nan)
-        self._rate = 0.02
-
-    def update(self, logsnr: Tensor, loss: Tensor) -> None:
-        """Take in the losses (B,) of volumes noised to logsnr (B,)."""
-        bins = np.digitize(logsnr.numpy(), self.edges[1:-1])
-        for i, value in zip(bins, loss.numpy(), strict=True):
-            old = self.value[i]
-            self.value[i] = value if np.isnan(old) else old + self._rate * (value - old)
+_SAMPLES, _SAMPLE_STEPS = 4, 30
+_STOP_FILE_SECONDS = 1.0  # how often the run directory is asked
 
 
 def train(
@@ -97,10 +52,13 @@ def train(
     *,
     resume: bool = False,
     device: torch.device | str = "cpu",
+    ranks: Ranks | None = None,
+    compiled: bool = False,
     checkpoint_seconds: float = 300.0,
+    sample_seconds: float | None = None,
     log_every: int = 20,
     stop: threading.Event | None = None,
-) -> Iterator[dict[str, float]]:
+) -> Iterator[dict[str, Any]]:
     """Train a prior; yields a record of metrics every `log_every` steps.
 
     Parameters
@@ -110,13 +68,20 @@ def train(
     settings : TrainingSettings
         What to train and how.
     run_dir : path
-        Receives ``checkpoint.safetensors``, ``metrics.jsonl`` and ``settings.json``.
+        Receives what `napari_mep.training.run_directory` lists.
     resume : bool
         Continue from the checkpoint in `run_dir`.
     device : torch.device or str
-        Where to train.
+        Where this process trains.
+    ranks : Ranks, optional
+        The processes that share the run; this one alone by default.
+    compiled : bool
+        Run the network through ``torch.compile``: a minute or two to start, faster steps on a GPU.
     checkpoint_seconds : float
-        Wall time between checkpoints; SIGTERM, `stop` and the end of the run save one too.
+        Training time between checkpoints; SIGTERM, `stop`, the file ``stop`` and the end of the
+        run save one too.
+    sample_seconds : float, optional
+        Training time between unconditional samples; none are drawn by default.
     log_every : int
         Steps between records.
     stop : threading.Event, optional
@@ -125,7 +90,7 @@ def train(
     Yields
     ------
     dict
-        volumes, loss (mean v-loss since the last record), volumes_per_second, learning_rate.
+        A line of ``metrics.jsonl``.
 
     Raises
     ------
@@ -133,82 +98,168 @@ def train(
         If the loss is not finite; the last checkpoint stays as it was.
     WeightsError
         If there is nothing to resume, or the run directory holds another architecture.
+    ExportError
+        If the run directory cannot be written or another process trains there.
+    PlanError
+        If the batch does not divide among the processes.
     """
+    device = torch.device(device)
+    ranks = ranks or Ranks()
+    precision = resolve_precision(settings.precision, device)
     run_dir = Path(run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
     stop = stop or threading.Event()
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(settings.seed)
-        network = UNet3D(PRESETS[settings.preset])
-    network = network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    ema = {name: p.detach().clone() for name, p in network.named_parameters()}
-    optimizer = torch.optim.AdamW(
-        _parameter_groups(network, settings.weight_decay), betas=(0.9, 0.99), lr=0.0
-    )
-    source = VolumeSource(library, settings, device)
-    curve = LossCurve(settings)
-    step = seen = 0
-    if resume:
-        state = load_checkpoint(run_dir, network, ema, optimizer)
-        step, seen, scale = int(state["step"]), int(state["volumes"]), float(state["scale"])
-        curve.value = np.array([np.nan if v is None else v for v in state["loss_curve"]])
-    else:
-        scale = data_scale(source)
-    (run_dir / "settings.json").write_text(settings.model_dump_json(indent=2), encoding="utf-8")
+    mine = ranks.share(settings.batch)
+    with claim(run_dir) if ranks.leads else nullcontext(), _sigterm_sets(stop):
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(settings.seed)
+            network = UNet3D(PRESETS[settings.preset])
+        network = network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        forward: Callable[..., Tensor] = network
+        if compiled:
+            forward = torch.compile(network, dynamic=False)
+        ema = {name: p.detach().clone() for name, p in network.named_parameters()}
+        optimizer = torch.optim.AdamW(
+            _parameter_groups(network, settings.weight_decay), betas=(0.9, 0.99), lr=0.0
+        )
+        source = VolumeSource(library, settings, device)
+        levels = NoiseLevels(settings)
+        step, seen, seconds = 0, 0, 0.0
+        if resume:
+            state = load_checkpoint(run_dir, network, ema, optimizer)
+            step, seen, scale = int(state["step"]), int(state["volumes"]), float(state["scale"])
+            seconds = float(state.get("seconds", 0.0))  # older checkpoints do not know it
+            levels.restore(state)
+        else:
+            scale = data_scale(source)
+        if ranks.leads:
+            forget_metrics_after(run_dir, seen)
+            with writing(run_dir):
+                text = json.dumps(settings.to_dict(), indent=2)
+                (run_dir / SETTINGS_NAME).write_text(text, encoding="utf-8")
 
-    def save() -> None:
-        state = {"step": step, "volumes": seen, "scale": scale, "settings": settings.model_dump()}
-        state["loss_curve"] = [None if np.isnan(v) else float(v) for v in curve.value]
-        state["loss_curve_edges"] = curve.edges.tolist()
-        state["sources"] = library.sources
-        save_checkpoint(run_dir, network, ema, optimizer, state)
+        def save() -> None:
+            if not ranks.leads:
+                return
+            state: dict[str, Any] = {
+                "step": step,
+                "volumes": seen,
+                "seconds": seconds,
+                "scale": scale,
+            }
+            state["settings"] = settings.to_dict()
+            state["precision"] = str(precision).removeprefix("torch.")
+            state["sources"] = library.sources
+            save_checkpoint(run_dir, network, ema, optimizer, state | levels.state())
 
-    recent: list[float] = []
-    saved = began = time.monotonic()
-    began_at = seen
-    with _sigterm_sets(stop), (run_dir / "metrics.jsonl").open("a", encoding="utf-8") as log:
-        while seen < settings.volumes and not stop.is_set():
-            rate = learning_rate(seen, settings)
+        def sample() -> None:
+            if not ranks.leads:
+                return
+
+            def averaged(z: Tensor, level: Tensor) -> Tensor:
+                return functional_call(network, ema, (z, level))
+
+            prior = Denoiser(
+                averaged,  # type: ignore[arg-type]
+                scale,
+                settings.voxel_size_A,
+                settings.tile_shape,
+                (settings.logsnr_low, settings.logsnr_high),
+                settings.energy_keV,
+            )
+            volumes = sample_prior(prior, range(_SAMPLES), steps=_SAMPLE_STEPS, device=device)
+            write_sample(run_dir, seen, volumes.cpu().numpy(), settings.voxel_size_A)
+
+        recent: list[float] = []
+        last = time.monotonic()
+        saved = logged = looked = sampled = seconds
+        logged_at = seen
+        while (progress := run_progress(seen, seconds, settings)) < 1:
+            rate = learning_rate(seen, progress, settings)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             rng = np.random.default_rng([settings.seed, 1, step])
-            clean = source(seen, settings.batch) * scale
-            logsnr = sample_logsnr(settings.batch, settings, rng)
-            noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
-            loss = _v_loss(network, clean, noise.to(device), logsnr.to(device))
-            if not bool(torch.isfinite(loss).all()):
-                raise SolverError(
-                    f"training: loss is not finite after {seen} volumes; lower learning_rate "
-                    f"({settings.learning_rate:g}) and resume from the checkpoint in {run_dir}"
-                )
+            logsnr, importance = levels.draw(settings.batch, rng)
+            clean = source(seen + mine.start, mine.stop - mine.start) * scale
+            # Drawn for the whole batch, so that the number of processes changes nothing.
+            generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+            noise = torch.randn(
+                settings.batch, *clean.shape[1:], generator=generator, device=device
+            )[mine]
+            level = torch.from_numpy(logsnr[mine]).float().to(device)
+            with torch.autocast(device.type, torch.bfloat16, precision == torch.bfloat16):
+                loss = _v_loss(forward, clean, noise, level)
+            losses = ranks.gather(loss.detach()).double().cpu().numpy()
+            if not np.isfinite(losses).all():
+                raise _diverged(seen, settings, run_dir)
+            weight = torch.from_numpy(importance[mine]).float().to(device)
             optimizer.zero_grad()
-            loss.mean().backward()
-            nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
+            (weight * loss).mean().backward()
+            gradients = [p.grad for p in network.parameters() if p.grad is not None]
+            ranks.average(gradients)
+            norm = nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
+            if not bool(torch.isfinite(norm)):
+                raise _diverged(seen, settings, run_dir)
             optimizer.step()
             step, seen = step + 1, seen + settings.batch
             decay = ema_decay(step, settings.ema_relative_length)
             torch._foreach_lerp_(list(ema.values()), _detached(network), 1 - decay)
-            curve.update(logsnr, loss.detach().cpu())
-            recent.append(float(loss.detach().mean()))
+            levels.update(logsnr, losses)
+            recent.append(float((importance * losses).mean()))
+
+            now = time.monotonic()
+            seconds, last = seconds + now - last, now
+            asked = stop.is_set()
+            if ranks.leads and seconds - looked > _STOP_FILE_SECONDS:
+                asked, looked = asked or stop_requested(run_dir), seconds
+            asked, seconds = ranks.agree(asked, seconds, device)
             if step % log_every == 0:
-                now = time.monotonic()
+                speed = (seen - logged_at) / max(1e-9, seconds - logged)
+                edges, band_loss = levels.bands()
                 record = {
+                    "time": time.time(),
+                    "step": step,
                     "volumes": seen,
+                    "seconds": seconds,
+                    "progress": run_progress(seen, seconds, settings),
+                    "eta_s": _seconds_left(seen, seconds, speed, settings),
+                    "volumes_per_second": speed,
                     "loss": float(np.mean(recent)),
-                    "volumes_per_second": (seen - began_at) / (now - began),
+                    "band_edges": edges,
+                    "band_loss": band_loss,
                     "learning_rate": rate,
+                    "gradient_norm": float(norm),
                 }
                 recent.clear()
-                log.write(json.dumps(record) + "\n")
-                log.flush()
+                logged, logged_at = seconds, seen
+                if ranks.leads:
+                    append_metrics(run_dir, record)
                 yield record
-                if now - saved > checkpoint_seconds:
-                    save()
-                    saved = now
+                asked = ranks.agree(asked or stop.is_set(), seconds, device)[0]
+            if asked:
+                break
+            if seconds - saved > checkpoint_seconds:
+                save()
+                saved = seconds
+            if sample_seconds is not None and seconds - sampled > sample_seconds:
+                sample()
+                sampled = seconds
         save()
 
 
-def _v_loss(network: nn.Module, clean: Tensor, noise: Tensor, logsnr: Tensor) -> Tensor:
+def _diverged(seen: int, settings: TrainingSettings, run_dir: Path) -> SolverError:
+    return SolverError(
+        f"training: loss is not finite after {seen} volumes; lower learning_rate "
+        f"({settings.learning_rate:g}) and resume from the checkpoint in {run_dir}"
+    )
+
+
+def _seconds_left(seen: int, seconds: float, speed: float, settings: TrainingSettings) -> float:
+    if settings.minutes:
+        return max(0.0, 60 * settings.minutes - seconds)
+    return max(0.0, (settings.volumes - seen) / speed)
+
+
+def _v_loss(network: Callable[..., Tensor], clean: Tensor, noise: Tensor, logsnr: Tensor) -> Tensor:
     """Mean squared error of v for each volume, (B,)."""
     alpha, sigma = (a[:, None, None, None] for a in alpha_sigma(logsnr))
     v = alpha * noise - sigma * clean

@@ -1,41 +1,140 @@
-"""Settings of a training run; stored with its checkpoints and in the model card."""
+"""Settings of a training run; stored with its checkpoints and in the model card.
+
+A plain dataclass: a node that trains needs torch, numpy and safetensors, and nothing to validate
+twenty numbers.
+"""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from napari_mep.errors import PlanError
 
 __all__ = ["TrainingSettings"]
 
 
-class TrainingSettings(BaseModel):
-    """Everything a training run depends on, besides the crystal library and the code."""
+def _setting(default: Any, text: str, **limits: Any) -> Any:
+    """A field with its description and limits: least, above, most, below, choices."""
+    return field(default=default, metadata={"description": text, **limits})
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    preset: str = Field("tiny", description="Architecture: tiny, base or paper.")
-    volumes: int = Field(200_000, ge=1, description="Length of the run, in rendered volumes.")
-    batch: int = Field(16, ge=1, description="Volumes per optimiser step.")
-    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW.")
-    warmup_volumes: int = Field(3_000, ge=1, description="Linear warm-up, in volumes.")
-    decay_fraction: float = Field(
-        0.3, ge=0, le=1, description="Last part of the run, over which the rate falls to zero."
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSettings:
+    """Everything a training run depends on, besides the crystal library and the code.
+
+    Each field's metadata holds its ``description`` and limits (``least``, ``above``, ``most``,
+    ``below``, ``choices``).
+
+    Raises
+    ------
+    PlanError
+        If a value is out of its limits.
+    """
+
+    preset: str = _setting("tiny", "Architecture: tiny, small, base or paper.")
+    volumes: int = _setting(200_000, "Length of the run, in rendered volumes.", least=1)
+    minutes: float = _setting(
+        0.0, "Length in minutes of training, all pieces together; 0: `volumes` decides.", least=0
     )
-    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay.")
-    gradient_clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
-    ema_relative_length: float = Field(
-        0.1, gt=0, lt=0.28, description="Width of the power-function EMA relative to the run."
+    batch: int = _setting(16, "Volumes per optimiser step.", least=1)
+    precision: str = _setting(
+        "auto",
+        "Arithmetic of the network; auto: bfloat16 where the device has it in hardware.",
+        choices=("auto", "float32", "bfloat16"),
     )
-    logsnr_mean: float = Field(0.0, description="Centre of the Gaussian logSNR weighting.")
-    logsnr_width: float = Field(2.5, gt=0, description="Standard deviation of that weighting.")
-    logsnr_low: float = Field(-12.0, description="Lowest logSNR.")
-    logsnr_high: float = Field(6.0, description="Highest logSNR.")
-    uniform_fraction: float = Field(
-        0.1, ge=0, le=1, description="Share of uniform logSNR mixed in, so that no level starves."
+    schedule: str = _setting(
+        "linear",
+        "How the learning rate falls.",
+        choices=("linear", "cosine", "inverse-sqrt"),
     )
-    voxel_size_A: tuple[float, float, float] = (1.6, 0.2, 0.2)
-    tile_shape: tuple[int, int, int] = (8, 64, 64)
-    energy_keV: float = Field(300.0, gt=0, description="Beam energy; sets phase per volt.")
-    vacancy_fraction: float = Field(0.01, ge=0, lt=1, description="Atoms removed at random.")
-    strain: float = Field(0.01, ge=0, le=0.1, description="Standard deviation of lattice strain.")
-    tilt_mrad: float = Field(3.0, ge=0, description="Standard deviation of crystal tilt, mrad.")
-    seed: int = Field(0, ge=0, description="Seed of every random number.")
+    reference_volumes: int = _setting(
+        30_000, "Volumes after which inverse-sqrt begins to fall.", least=1
+    )
+    learning_rate: float = _setting(1e-3, "Peak learning rate of AdamW.", above=0)
+    warmup_volumes: int = _setting(3_000, "Linear warm-up, in volumes.", least=1)
+    decay_fraction: float = _setting(
+        0.3, "Last part of the run, over which the rate falls to zero.", least=0, most=1
+    )
+    weight_decay: float = _setting(0.01, "Decoupled weight decay.", least=0)
+    gradient_clip: float = _setting(1.0, "Largest gradient norm.", above=0)
+    ema_relative_length: float = _setting(
+        0.1, "Width of the power-function EMA relative to the run.", above=0, below=0.28
+    )
+    logsnr_mean: float = _setting(0.0, "Centre of the Gaussian logSNR weighting.")
+    logsnr_width: float = _setting(2.5, "Standard deviation of that weighting.", above=0)
+    logsnr_low: float = _setting(-12.0, "Lowest logSNR.")
+    logsnr_high: float = _setting(6.0, "Highest logSNR.")
+    uniform_fraction: float = _setting(
+        0.1, "Share of a uniform floor in the weighting, so that no level starves.", least=0, most=1
+    )
+    noise_levels: str = _setting(
+        "adaptive",
+        "How noise levels are drawn: adaptive, or as the weighting says.",
+        choices=("adaptive", "weighting"),
+    )
+    voxel_size_A: tuple[float, float, float] = _setting(
+        (1.6, 0.2, 0.2), "Voxels (z, y, x), angstrom.", above=0
+    )
+    tile_shape: tuple[int, int, int] = _setting((8, 64, 64), "Voxels of a volume.", least=1)
+    energy_keV: float = _setting(300.0, "Beam energy, keV; sets phase per volt.", above=0)
+    vacancy_fraction: float = _setting(0.01, "Atoms removed at random.", least=0, below=1)
+    strain: float = _setting(0.01, "Standard deviation of lattice strain.", least=0, most=0.1)
+    tilt_mrad: float = _setting(3.0, "Standard deviation of crystal tilt, mrad.", least=0)
+    seed: int = _setting(0, "Seed of every random number.", least=0)
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            reason = _refused(value, f.default, f.metadata)
+            if reason:
+                raise PlanError(f"training {f.name} {value!r}: {reason}")
+        if self.logsnr_low >= self.logsnr_high:
+            raise PlanError(
+                f"training logsnr_low {self.logsnr_low:g}: must be below logsnr_high "
+                f"({self.logsnr_high:g})"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings in types that JSON holds; `from_dict` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainingSettings:
+        """Settings that `to_dict` wrote; those an older version did not know take their defaults.
+
+        Raises
+        ------
+        PlanError
+            If a name is unknown or a value out of its limits.
+        """
+        unknown = sorted(values.keys() - {f.name for f in fields(cls)})
+        if unknown:
+            raise PlanError(f"training settings: {unknown[0]!r} is not known to this version")
+        given: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**given)
+
+
+def _refused(value: Any, like: Any, limits: Mapping[str, Any]) -> str | None:
+    """Why a value cannot stand where the default is `like`, or None."""
+    if isinstance(like, tuple):
+        if not isinstance(value, tuple) or len(value) != len(like):
+            return f"must be {len(like)} numbers"
+        reasons = (_refused(v, part, limits) for v, part in zip(value, like, strict=True))
+        return next((reason for reason in reasons if reason), None)
+    if isinstance(like, str):
+        choices = limits.get("choices", (value,))
+        return None if value in choices else f"use {', '.join(choices)}"
+    if isinstance(like, int) and (isinstance(value, bool) or not isinstance(value, int)):
+        return "must be a whole number"
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        return "must be a finite number"
+    checks = (
+        ("least", value >= limits.get("least", value), "at least"),
+        ("above", value > limits.get("above", -math.inf), "above"),
+        ("most", value <= limits.get("most", value), "at most"),
+        ("below", value < limits.get("below", math.inf), "below"),
+    )
+    return next((f"must be {word} {limits[key]}" for key, good, word in checks if not good), None)

@@ -7,7 +7,7 @@ from functools import partial
 from html import escape
 from typing import Any
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -24,7 +24,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_mep.widgets._background import BackgroundCall
-from napari_mep.widgets._opening import OpenedScan, open_scan
+from napari_mep.widgets._opening import OpenedScan, check_scan, open_scan
+from napari_mep.widgets._scan_state import ScanState, state_of_layer
 from napari_mep.widgets._theme import error_text, warning_text
 
 __all__ = ["DataPanel", "Opener", "scan_of_layer"]
@@ -33,6 +34,7 @@ Opener = Callable[[str, str | None], OpenedScan]
 """Opens (path, calibration file or None); called in a thread."""
 
 _NO_LAYER = "choose a layer…"
+_REST_MS = 300  # after the last change of a calibration that is shared
 
 
 def scan_of_layer(layer: Any) -> str | None:
@@ -51,6 +53,9 @@ class DataPanel(QGroupBox):
         Its layers are offered if they carry a scan in ``metadata["napari_mep"]["dataset_path"]``.
     opener : callable
         Opens a scan; see `Opener`.
+    shares : bool
+        Whether a scan that the 4D-STEM data widget has open is taken with the calibration and the
+        preprocessing as they stand there, and followed.
 
     Attributes
     ----------
@@ -61,14 +66,25 @@ class DataPanel(QGroupBox):
     changed = Signal()
 
     def __init__(
-        self, viewer: Any, *, opener: Opener = open_scan, parent: QWidget | None = None
+        self,
+        viewer: Any,
+        *,
+        opener: Opener = open_scan,
+        shares: bool = True,
+        parent: QWidget | None = None,
     ) -> None:
         super().__init__("Data", parent)
         self._viewer = viewer
         self._opener = opener
         self._scan: OpenedScan | None = None
         self._problem = "choose a 4D-STEM scan"
-        self._asked = ("", "")
+        self._asked: tuple[object, ...] = ("", "")
+        self._shares = shares
+        self._shared: ScanState | None = None
+        self._rest = QTimer(self)
+        self._rest.setSingleShot(True)
+        self._rest.setInterval(_REST_MS)
+        self._rest.timeout.connect(self._open)
         self._call = BackgroundCall(self)
         self._call.succeeded.connect(self._on_opened)
         self._call.failed.connect(self._on_failed)
@@ -131,6 +147,11 @@ class DataPanel(QGroupBox):
         return self._scan if self._scan is not None and self._scan.dataset is not None else None
 
     @property
+    def answer(self) -> OpenedScan | None:
+        """What the opener said, whether a reconstruction could start or not."""
+        return self._scan
+
+    @property
     def problem(self) -> str:
         """Why `scan` is None, one line."""
         return self._problem
@@ -138,7 +159,7 @@ class DataPanel(QGroupBox):
     @property
     def is_opening(self) -> bool:
         """Whether a file is being opened."""
-        return self._call.busy
+        return self._call.busy or self._rest.isActive()
 
     def set_source(self, path: str, calibration: str = "") -> None:
         """Open a scan, as if the paths had been typed."""
@@ -153,29 +174,72 @@ class DataPanel(QGroupBox):
 
     def set_locked(self, locked: bool) -> None:
         """Keep the choice while a run uses it."""
+        unlocking = not locked and not self.calibration.isEnabled()
         for part in (self.path, self.calibration, self.layers):
             part.setEnabled(not locked)
+        if unlocking and self._shared is not None:
+            self._rest.start()  # it may have changed during the run
 
     def disconnect_viewer(self) -> None:
         """Stop listening to the viewer; called when the widget goes."""
         for event in (self._viewer.layers.events.inserted, self._viewer.layers.events.removed):
             event.disconnect(self._on_layers_changed)
+        self._rest.stop()
+        self._share(None)
         self._call.cancel()
 
     def _open(self) -> None:
-        asked = (self.path.text().strip(), self.calibration.text().strip())
+        path, calibration = self.path.text().strip(), self.calibration.text().strip()
+        self._share(None if calibration else self._state_of(path))
+        shared = self._shared
+        asked = (path, calibration, *((shared, shared.revision) if shared else ()))
         if asked == self._asked:  # leaving a field is no reason to read the file again
             return
         self._asked = asked
         self._scan = None
-        path, calibration = asked
-        if path:
+        if shared is not None and shared.problem():
+            self._call.cancel()
+            self._problem = f"4D-STEM data: {shared.problem()}"
+        elif shared is not None:
+            self._problem = "opening…"
+            self._call.submit(partial(check_scan, shared.opened()))
+        elif path:
             self._problem = "opening…"
             self._call.submit(partial(self._opener, path, calibration or None))
         else:
             self._call.cancel()
             self._problem = "choose a 4D-STEM scan"
         self._show()
+
+    def _state_of(self, path: str) -> ScanState | None:
+        """What the 4D-STEM data widget knows of a scan that it has open."""
+        if not self._shares or not path:
+            return None
+        states = (state_of_layer(layer) for layer in self._viewer.layers)
+        return next((state for state in states if state is not None and state.path == path), None)
+
+    def _share(self, state: ScanState | None) -> None:
+        """Follow a calibration that is being edited elsewhere, or none."""
+        if state is self._shared:
+            return
+        if self._shared is not None:
+            self._shared.changed.disconnect(self._on_shared)
+        self._shared = state
+        if state is not None:
+            state.changed.connect(self._on_shared)
+        self.calibration.setPlaceholderText(
+            "as in the file" if state is None else "as in 4D-STEM data"
+        )
+
+    def _on_shared(self) -> None:
+        """No run with values that are not up to date, or make no sense."""
+        if self.calibration.isEnabled():  # else a run has its own copy
+            self._asked = ("", "")
+            self._scan = None
+            problem = "" if self._shared is None else self._shared.problem()
+            self._problem = f"4D-STEM data: {problem}" if problem else "opening…"
+            self._rest.start()
+            self._show()
 
     def _on_opened(self, scan: OpenedScan) -> None:
         self._scan = scan
@@ -192,7 +256,7 @@ class DataPanel(QGroupBox):
         if self._scan is not None and self._scan.caution:
             lines.append(warning_text(self, self._scan.caution))
         if self._problem and self.path.text().strip():
-            bad = not self._call.busy
+            bad = not self.is_opening or self._problem != "opening…"
             lines.append(error_text(self, self._problem) if bad else escape(self._problem))
         self.summary.setText("<br>".join(lines))
         self.summary.setVisible(bool(lines))
@@ -206,16 +270,20 @@ class DataPanel(QGroupBox):
         for layer in self._viewer.layers:
             path = scan_of_layer(layer)
             if path:
-                known.setdefault(path, layer.name)
+                state = state_of_layer(layer)
+                known.setdefault(path, layer.name if state is None else state.original.name)
         self.layers.clear()
         self.layers.addItem(_NO_LAYER)
         for path, name in known.items():
             self.layers.addItem(name, path)
         for part in (self.layers, self._labels[1]):
             part.setVisible(bool(known))
-        index = self.layers.findData(self.path.text().strip())
+        path = self.path.text().strip()
+        index = self.layers.findData(path)
         if index > 0:
             self.layers.setCurrentIndex(index)
+            if self._state_of(path) is not self._shared and not self.calibration.text().strip():
+                self._rest.start()  # the other widget has opened it, or closed it
         elif known and not self.path.text().strip():
             # A sample that was just opened is what the user wants to see reconstructed.
             self.layers.setCurrentIndex(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["OpenedScan", "open_scan", "summary_lines"]
+__all__ = ["OpenedScan", "check_scan", "open_scan", "peek", "summary_lines"]
 
 _DISK_TOLERANCE = 0.15  # a measured disk this far from the calibrated one is worth a question
 
@@ -28,6 +28,8 @@ class OpenedScan:
         Why no reconstruction can start; empty if it can.
     caution : str
         What looks doubtful; empty if nothing does.
+    opened : OpenedPatterns or None
+        The file, where one only wants to look at it.
     """
 
     dataset: Any
@@ -36,6 +38,7 @@ class OpenedScan:
     details: str = ""
     problem: str = ""
     caution: str = ""
+    opened: Any = None
 
 
 def open_scan(path: str, calibration: str | None = None) -> OpenedScan:
@@ -55,10 +58,52 @@ def open_scan(path: str, calibration: str | None = None) -> OpenedScan:
     CalibrationError
         The TOML file has an unknown key or an impossible value.
     """
-    from napari_mep.data.info import describe, format_lines
+    from napari_mep.data.readers import open_patterns
+
+    return check_scan(open_patterns(path, calibration))
+
+
+def peek(path: str, calibration: str | None = None) -> OpenedScan:
+    """Open a scan to look at it: sizes and memory are told, no pattern is read.
+
+    Raises
+    ------
+    DataError, CalibrationError
+        See `open_scan`.
+    """
+    import napari_mep.physics.optics  # noqa: F401  (loads torch here, not in the GUI thread)
     from napari_mep.data.readers import open_patterns
 
     opened = open_patterns(path, calibration)
+    rows, columns, ky, kx = (int(n) for n in opened.patterns.shape)
+    size = rows * columns * ky * kx * opened.patterns.dtype.itemsize
+    return OpenedScan(
+        None,
+        "",
+        (
+            opened.format,
+            f"{rows} × {columns} patterns of {ky} × {kx} pixels",
+            f"{opened.patterns.dtype}, {_bytes(size)}",
+        ),
+        opened=opened,
+    )
+
+
+def check_scan(opened: Any) -> OpenedScan:
+    """Check and describe patterns that have been opened; takes seconds and belongs in a thread.
+
+    Parameters
+    ----------
+    opened : OpenedPatterns
+        With the calibration that counts.
+
+    Raises
+    ------
+    DataError, PlanError
+        The patterns hold impossible counts, or the preprocessing does not fit them.
+    """
+    from napari_mep.data.info import describe, format_lines
+
     description = describe(opened)
     summary = summary_lines(description)
     details = "\n".join(format_lines(description))
@@ -113,6 +158,14 @@ def _caution(description: dict[str, Any]) -> str:
             f"expects {expected:.3g}: check semi-angle, detector step and beam energy"
         )
     return ""
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size /= 1000
+    return f"{size:.3g} {unit}"
 
 
 def _lengths(value: float | list[float]) -> str:

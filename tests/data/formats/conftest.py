@@ -7,10 +7,12 @@ none symmetric, so that a swapped or reversed axis is found.
 from __future__ import annotations
 
 import struct
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -169,6 +171,29 @@ def dm_file(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+def mrc_bytes(stack: np.ndarray) -> bytes:
+    """MRC2014: 1024 bytes of header, mode 6 is uint16."""
+    nz, ny, nx = stack.shape
+    header = bytearray(1024)
+    header[:16] = struct.pack("<4i", nx, ny, nz, 6)
+    header[28:40] = struct.pack("<3i", nx, ny, nz)
+    header[208:216] = b"MAP DD\0\0"
+    return bytes(header) + stack.astype("<u2").tobytes()
+
+
+def ncem(path, data, units):
+    """The layout of the specification: dim1 describes the first axis of the data."""
+    with h5py.File(path, "w") as file:
+        file.attrs["version_major"], file.attrs["version_minor"] = 0, 2
+        file.create_group("microscope").attrs.update({"voltage": 80.0, "voltage_units": "[kV]"})
+        group = file.create_group("experiments/scan")
+        group.attrs["emd_group_type"] = 1
+        group["data"] = data
+        for index, (size, (step, unit)) in enumerate(zip(data.shape, units, strict=True)):
+            group[f"dim{index + 1}"] = np.arange(size) * step
+            group[f"dim{index + 1}"].attrs.update({"name": f"axis {index}", "units": unit})
+
+
 class Helpers:
     """What the tests of this folder share."""
 
@@ -178,8 +203,98 @@ class Helpers:
     signal = staticmethod(signal)
     empad_bytes = staticmethod(empad_bytes)
     mib_bytes = staticmethod(mib_bytes)
+    mrc_bytes = staticmethod(mrc_bytes)
+    ncem = staticmethod(ncem)
 
 
 @pytest.fixture
 def h() -> type[Helpers]:
     return Helpers
+
+
+@pytest.fixture
+def tvips(tmp_path, truth):
+    from rsciio.tvips import file_writer
+
+    path = tmp_path / "scan_000.tvips"
+    data = signal(truth, (1.0, "nm"), (1.0, "1/nm"))
+    data["metadata"]["Acquisition_instrument"] = {"TEM": {"beam_energy": 200}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Small enough that the stream needs three files.
+        file_writer(str(path), data, max_file_size=256 + 5 * (16 * 16 + 60), show_progressbar=False)
+    return path
+
+
+@pytest.fixture
+def py4dstem(tmp_path, truth):
+    """EMD 1.0 as py4DSTEM 0.13 and later writes it."""
+    path = tmp_path / "scan.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs.update({"emd_group_type": "file", "version_major": 1, "version_minor": 0})
+        root = file.create_group("datacube_root")
+        root.attrs.update({"emd_group_type": "root", "python_class": "Root"})
+        calibration = root.create_group("metadatabundle/calibration")
+        calibration.attrs["emd_group_type"] = "metadata"
+        for name, value in {
+            "R_pixel_size": 0.5, "R_pixel_units": "A", "Q_pixel_size": 0.9, "Q_pixel_units": "mrad",
+            "convergence_semiangle_mrad": 21.4,
+        }.items():  # fmt: skip
+            calibration[name] = value
+        cube = root.create_group("datacube")
+        cube.attrs.update({"emd_group_type": "array", "python_class": "DataCube"})
+        cube["data"] = truth
+        for index, (step, unit) in enumerate(
+            [(0.5, "A"), (0.5, "A"), (0.02, "A^-1"), (0.02, "A^-1")]
+        ):
+            cube[f"dim{index}"] = np.array([0, step])
+            cube[f"dim{index}"].attrs["units"] = unit
+    return path
+
+
+@pytest.fixture
+def arina(tmp_path, truth):
+    """A master file and two data files, compressed as the detector does it."""
+    import hdf5plugin
+
+    stack = truth.reshape(12, 16, 16).astype(np.uint16)
+    stack[:, 2, 3] = 65535  # a bad pixel, as the mask says
+    with h5py.File(tmp_path / "scan_master.h5", "w") as master:
+        for number, part in enumerate((stack[:7], stack[7:]), start=1):
+            with h5py.File(tmp_path / f"scan_data_{number:06}.h5", "w") as file:
+                file.create_dataset(
+                    "entry/data/data", data=part, chunks=(1, 16, 16), **hdf5plugin.Bitshuffle()
+                )
+            master[f"entry/data/data_{number:06}"] = h5py.ExternalLink(
+                f"scan_data_{number:06}.h5", "entry/data/data"
+            )
+        detector = master.create_group("entry/instrument/detector")
+        detector["detectorSpecific/ntrigger"] = 3
+        detector["detectorSpecific/nimages"] = 4
+        mask = np.zeros((16, 16), np.uint32)
+        mask[2, 3] = 1
+        detector["detectorSpecific/pixel_mask"] = mask
+        detector["incident_energy"] = 200000.0
+        detector["incident_energy"].attrs["units"] = "eV"
+    return tmp_path / "scan_master.h5"
+
+
+@pytest.fixture(scope="session")
+def abtem_scan(tmp_path_factory):
+    """A scan that is not square, of a specimen without symmetry, by abTEM."""
+    import abtem
+    import ase
+
+    atoms = ase.Atoms("SiO", [(1.0, 2.0, 1.0), (3.5, 1.0, 1.5)], cell=(6, 6, 3))
+    potential = abtem.Potential(atoms, sampling=0.3, slice_thickness=3)
+    probe = abtem.Probe(energy=100e3, semiangle_cutoff=20, defocus=50)
+    probe.grid.match(potential)
+    scan = probe.scan(
+        potential,
+        scan=abtem.GridScan((0, 0), (3, 2), gpts=(5, 3)),
+        detectors=abtem.PixelatedDetector(max_angle=60),
+    ).compute(progress_bar=False)
+    folder = tmp_path_factory.mktemp("abtem")
+    scan.to_zarr(str(folder / "scan.zarr"))
+    scan.poisson_noise(dose_per_area=1e5, seed=1).to_zarr(str(folder / "noisy.zarr"))
+    return folder, scan.array

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 import sys
-import warnings
 
 import numpy as np
 import pytest
@@ -121,20 +120,6 @@ def test_blockfile(tmp_path, truth, h):
     h.refused(path, "does not begin with IMGBLO")
 
 
-@pytest.fixture
-def tvips(tmp_path, truth, h):
-    from rsciio.tvips import file_writer
-
-    path = tmp_path / "scan_000.tvips"
-    data = h.signal(truth, (1.0, "nm"), (1.0, "1/nm"))
-    data["metadata"]["Acquisition_instrument"] = {"TEM": {"beam_energy": 200}}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        # Small enough that the stream needs three files.
-        file_writer(str(path), data, max_file_size=256 + 5 * (16 * 16 + 60), show_progressbar=False)
-    return path
-
-
 def test_tvips_over_several_files(tvips, truth, h):
     assert len(list(tvips.parent.glob("scan_*.tvips"))) > 1
     h.refused(tvips, "a stack of 12 patterns")
@@ -170,26 +155,16 @@ def test_broken_tvips(tvips, h):
     h.refused(tvips, "not a whole TVIPS file", scan_shape=(3, 4))
 
 
-def mrc_bytes(stack: np.ndarray) -> bytes:
-    """MRC2014: 1024 bytes of header, mode 6 is uint16."""
-    nz, ny, nx = stack.shape
-    header = bytearray(1024)
-    header[:16] = struct.pack("<4i", nx, ny, nz, 6)
-    header[28:40] = struct.pack("<3i", nx, ny, nz)
-    header[208:216] = b"MAP DD\0\0"
-    return bytes(header) + stack.astype("<u2").tobytes()
-
-
 def test_mrc(tmp_path, truth, h):
     path = tmp_path / "scan.mrc"
-    path.write_bytes(mrc_bytes(truth.reshape(12, 16, 16)))
+    path.write_bytes(h.mrc_bytes(truth.reshape(12, 16, 16)))
     h.refused(path, "a stack of 12 patterns")
     opened = open_patterns(f"{path}::3x4")
     np.testing.assert_array_equal(h.all_of(opened), truth)
     h.refused(path, "does not fit 12 patterns", scan_shape=(4, 4))
     h.refused(h.cut(path, 0.5), r"not a whole MRC file \(it holds \d of 12 patterns\)")
     h.refused(h.cut(path, 0.05), "not a whole MRC file")
-    path.write_bytes(mrc_bytes(truth[0, :1]))
+    path.write_bytes(h.mrc_bytes(truth[0, :1]))
     h.refused(path, "no stack of patterns")
     path.write_bytes(b"\xff" * 3000)
     h.refused(path, "not a whole MRC file")
@@ -197,7 +172,7 @@ def test_mrc(tmp_path, truth, h):
 
 def test_a_direct_electron_movie_knows_its_scan_shape(tmp_path, truth, h):
     path = tmp_path / "20240501_00007_movie.mrc"
-    path.write_bytes(mrc_bytes(truth.reshape(12, 16, 16)))
+    path.write_bytes(h.mrc_bytes(truth.reshape(12, 16, 16)))
     info = tmp_path / "20240501_00007_info.txt"
     info.write_text("Scan - Enable = Enable\nScan - Size X = 4\nScan - Size Y = 3\n")
     np.testing.assert_array_equal(h.all_of(open_patterns(path)), truth)

@@ -65,21 +65,8 @@ def test_ncem_emd_as_hyperspy_writes_it(tmp_path, truth, units, h):
         assert not opened.calibration.values
 
 
-def ncem(path, data, units):
-    """The layout of the specification: dim1 describes the first axis of the data."""
-    with h5py.File(path, "w") as file:
-        file.attrs["version_major"], file.attrs["version_minor"] = 0, 2
-        file.create_group("microscope").attrs.update({"voltage": 80.0, "voltage_units": "[kV]"})
-        group = file.create_group("experiments/scan")
-        group.attrs["emd_group_type"] = 1
-        group["data"] = data
-        for index, (size, (step, unit)) in enumerate(zip(data.shape, units, strict=True)):
-            group[f"dim{index + 1}"] = np.arange(size) * step
-            group[f"dim{index + 1}"].attrs.update({"name": f"axis {index}", "units": unit})
-
-
 def test_ncem_emd_of_the_specification(tmp_path, truth, h):
-    ncem(
+    h.ncem(
         tmp_path / "a.emd",
         truth,
         [(0.5, "[n_m]"), (0.4, "[n_m]"), (2.0, "[mrad]"), (2.0, "[mrad]")],
@@ -89,32 +76,6 @@ def test_ncem_emd_of_the_specification(tmp_path, truth, h):
     assert opened.calibration.values["scan_step_A"] == pytest.approx((5, 4))
     assert opened.calibration.values["detector_step_mrad"] == pytest.approx(2)
     assert opened.calibration.values["beam_energy_keV"] == 80
-
-
-@pytest.fixture
-def py4dstem(tmp_path, truth):
-    """EMD 1.0 as py4DSTEM 0.13 and later writes it."""
-    path = tmp_path / "scan.h5"
-    with h5py.File(path, "w") as file:
-        file.attrs.update({"emd_group_type": "file", "version_major": 1, "version_minor": 0})
-        root = file.create_group("datacube_root")
-        root.attrs.update({"emd_group_type": "root", "python_class": "Root"})
-        calibration = root.create_group("metadatabundle/calibration")
-        calibration.attrs["emd_group_type"] = "metadata"
-        for name, value in {
-            "R_pixel_size": 0.5, "R_pixel_units": "A", "Q_pixel_size": 0.9, "Q_pixel_units": "mrad",
-            "convergence_semiangle_mrad": 21.4,
-        }.items():  # fmt: skip
-            calibration[name] = value
-        cube = root.create_group("datacube")
-        cube.attrs.update({"emd_group_type": "array", "python_class": "DataCube"})
-        cube["data"] = truth
-        for index, (step, unit) in enumerate(
-            [(0.5, "A"), (0.5, "A"), (0.02, "A^-1"), (0.02, "A^-1")]
-        ):
-            cube[f"dim{index}"] = np.array([0, step])
-            cube[f"dim{index}"].attrs["units"] = unit
-    return path
 
 
 def test_py4dstem(py4dstem, truth, h):
@@ -152,33 +113,6 @@ def test_velox_images_are_not_taken_for_a_scan(tmp_path, h):
         file.create_group("Presentation")
         file["Data/Image/abc/Data"] = np.zeros((8, 8, 2))
     h.refused(tmp_path / "velox.emd", "a Velox file of images and spectra, no 4D-STEM")
-
-
-@pytest.fixture
-def arina(tmp_path, truth):
-    """A master file and two data files, compressed as the detector does it."""
-    import hdf5plugin
-
-    stack = truth.reshape(12, 16, 16).astype(np.uint16)
-    stack[:, 2, 3] = 65535  # a bad pixel, as the mask says
-    with h5py.File(tmp_path / "scan_master.h5", "w") as master:
-        for number, part in enumerate((stack[:7], stack[7:]), start=1):
-            with h5py.File(tmp_path / f"scan_data_{number:06}.h5", "w") as file:
-                file.create_dataset(
-                    "entry/data/data", data=part, chunks=(1, 16, 16), **hdf5plugin.Bitshuffle()
-                )
-            master[f"entry/data/data_{number:06}"] = h5py.ExternalLink(
-                f"scan_data_{number:06}.h5", "entry/data/data"
-            )
-        detector = master.create_group("entry/instrument/detector")
-        detector["detectorSpecific/ntrigger"] = 3
-        detector["detectorSpecific/nimages"] = 4
-        mask = np.zeros((16, 16), np.uint32)
-        mask[2, 3] = 1
-        detector["detectorSpecific/pixel_mask"] = mask
-        detector["incident_energy"] = 200000.0
-        detector["incident_energy"].attrs["units"] = "eV"
-    return tmp_path / "scan_master.h5"
 
 
 def test_arina(arina, truth, h):
@@ -224,27 +158,6 @@ def test_broken_arina(arina, h):
     data.write_bytes(content[: len(content) // 2])
     h.refused(arina, "not a whole Dectris ARINA file")
     h.refused(h.cut(arina, 0.3), "not a whole Dectris ARINA file")
-
-
-@pytest.fixture(scope="module")
-def abtem_scan(tmp_path_factory):
-    """A scan that is not square, of a specimen without symmetry, by abTEM."""
-    import abtem
-    import ase
-
-    atoms = ase.Atoms("SiO", [(1.0, 2.0, 1.0), (3.5, 1.0, 1.5)], cell=(6, 6, 3))
-    potential = abtem.Potential(atoms, sampling=0.3, slice_thickness=3)
-    probe = abtem.Probe(energy=100e3, semiangle_cutoff=20, defocus=50)
-    probe.grid.match(potential)
-    scan = probe.scan(
-        potential,
-        scan=abtem.GridScan((0, 0), (3, 2), gpts=(5, 3)),
-        detectors=abtem.PixelatedDetector(max_angle=60),
-    ).compute(progress_bar=False)
-    folder = tmp_path_factory.mktemp("abtem")
-    scan.to_zarr(str(folder / "scan.zarr"))
-    scan.poisson_noise(dose_per_area=1e5, seed=1).to_zarr(str(folder / "noisy.zarr"))
-    return folder, scan.array
 
 
 def test_abtem(abtem_scan, h):

@@ -150,6 +150,7 @@ def test_what_has_no_counterpart_is_named(demo):
         "loss_params.loss_sparse",
         "constraint_params.obj_zblur",
         "constraint_params.objp_postiv",
+        *(f"model_params.update_params.{name}" for name in ("obja", "probe", "probe_pos_shifts")),
     ]
     assert "= 6: mixed probe modes are not modelled, one mode is used" in lines[1]
     more = read_settings(

@@ -91,7 +91,9 @@ def _part(path: Path, group: Any, name: str) -> Any:
 
     link = group.get(name, getlink=True)
     if isinstance(link, h5py.ExternalLink) and not (path.parent / link.filename).is_file():
-        raise DataError(f"{path}: its data file {link.filename} is missing; put it beside this one")
+        # A damaged name may hold bytes that no terminal can show.
+        named = link.filename.encode("utf-8", "replace").decode()
+        raise DataError(f"{path}: its data file {named} is missing; put it beside this one")
     found = group[name]
     return found if isinstance(found, h5py.Dataset) and found.ndim == 3 else None
 

@@ -37,20 +37,28 @@ _WITHOUT_EFFECT = {
     "init_params": {
         "probe_illum_type", "meas_normalization", "probe_normalization", "meas_export",
         "pos_scan_rand_std", "probe_pmode_init_pows", "obj_omode_init_occu", "pos_source",
-        "probe_source", "obj_source", "tilt_source", "meas_remove_neg_values",
+        "probe_source", "obj_source", "tilt_source",
     },
+    "model_params": {"preload_data"},
     "recon_params": {
         "SAVE_ITERS", "GROUP_MODE", "output_dir", "recon_dir_affixes", "prefix", "prefix_time",
         "postfix", "save_result", "result_modes", "selected_figs", "copy_params", "if_quiet",
-        "compiler_configs", "convergence_monitor", "INDICES_MODE",
+        "compiler_configs", "convergence_monitor",
     },
 }  # fmt: skip
 
 # Values that ask for what is done here anyway.
 _DEFAULTS = {
+    "tilt_params": {"tilt_type": "all", "init_tilts": [[0, 0]]},
     "probe_illum_type": "electron", "probe_pmode_max": 1, "obj_omode_max": 1,
     "pos_source": "simu", "probe_source": "simu", "obj_source": "simu", "tilt_source": "simu",
 }  # fmt: skip
+
+# Modes of settings that ask for what is done here anyway; without a mode a setting is off.
+_DEFAULT_MODES = {"INDICES_MODE": "full", "meas_remove_neg_values": "clip_neg"}
+
+# What PtyRAD refines besides the phase unless the file says otherwise.
+_REFINED = {key: {"start_iter": 1, "lr": 1e-4} for key in ("obja", "probe", "probe_pos_shifts")}
 
 _WORDS = {
     "probe_pmode_max": "mixed probe modes are not modelled, one mode is used",
@@ -58,10 +66,18 @@ _WORDS = {
     "pos_scan_flipT": "the scan is not flipped; detector flips say the same",
     "meas_permute": "axes are read as scan_y, scan_x, ky, kx",
     "meas_reshape": "the scan shape is that of pos_N_scan_slow and pos_N_scan_fast",
-    "meas_crop": "the whole pattern and the whole scan are read",
-    "meas_pad": "patterns are not padded",
+    "meas_crop": "nothing is cut off; see scan_rows and others of preprocessing",
+    "meas_pad": "patterns are not padded; see detector_pixels of preprocessing",
+    "meas_remove_neg_values": "negative counts become zero",
+    "INDICES_MODE": "the whole scan is used; see scan_rows, scan_columns of preprocessing",
+    "tilt_params": "the specimen is not tilted",
     "meas_resample": "patterns are not resampled",
     "simu_Npix": "the wave window is set by object.wave_oversampling",
+}
+
+_SECTION_WORDS = {
+    "constraint_params": "this constraint is not applied",
+    "loss_params": "this term is not added to the loss",
 }
 
 
@@ -116,13 +132,14 @@ class PtyradSettings:
             for key, value in self.sections[section].items():
                 if key in _USED.get(section, ()) or not _asked_for(section, key, value):
                     continue
-                words = _WORDS.get(key, "not supported, ignored")
+                otherwise = _SECTION_WORDS.get(section, "not supported, ignored")
+                words = _WORDS.get(key, otherwise)
                 lines.append(f"{section}.{key} = {_shown(value)}: {words}")
         return lines + self._refinements() + self._aberrations() + self._affine()
 
     def _refinements(self) -> list[str]:
         """Everything but the phase stays as it is; PtyRAD optimises probe and positions too."""
-        updates = self.get("model_params", "update_params", default={})
+        updates = _REFINED | dict(self.get("model_params", "update_params", default={}))
         return [
             f"model_params.update_params.{name}: stays as it is, only the phase is reconstructed"
             for name, update in updates.items()
@@ -189,13 +206,15 @@ def _parsed(suffix: str, text: str) -> Any:
 
 
 def _asked_for(section: str, key: str, value: Any) -> bool:
-    """Whether a setting does anything: null, off and defaults do not."""
-    if value is None or value is False or value == [] or value == {}:
+    """Whether a setting does anything: null, zero, off and defaults do not."""
+    if not value:
         return False
     if key in _DEFAULTS:
         return bool(value != _DEFAULTS[key])
     if key in _WITHOUT_EFFECT.get(section, ()):
         return False
+    if isinstance(value, Mapping) and "mode" in value:
+        return value["mode"] not in (None, _DEFAULT_MODES.get(key))
     if section == "constraint_params":
         return isinstance(value, Mapping) and value.get("start_iter") is not None
     if section == "loss_params":

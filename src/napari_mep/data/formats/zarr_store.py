@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_mep.data._arrays import only_candidate
-from napari_mep.data._store import READ_ERRORS, one_line
+from napari_mep.data._store import READ_ERRORS, missing_chunks, one_line
 from napari_mep.data.formats._frames import no_inner
 from napari_mep.data.formats._units import Axis, axes_calibration, from_file
 from napari_mep.data.formats._views import Reordered
@@ -81,7 +81,7 @@ def _walk(group: Any) -> list[tuple[str, Any]]:
 
 def _check_complete(array: Any, path: Path) -> None:
     """Zarr fills chunks that are gone with zeros, which would pass for a dark detector."""
-    missing = array.nchunks - array.nchunks_initialized
+    missing = missing_chunks(array)
     if missing:
         raise DataError(
             f"{path}: {missing} of {array.nchunks} chunks are missing; "

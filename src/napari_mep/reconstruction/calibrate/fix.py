@@ -119,7 +119,7 @@ class _Chain:
         stop: Event,
         progress: Progress | None,
     ) -> None:
-        from napari_mep.reconstruction.engine import resolve_device
+        from napari_mep.prior.device import resolve_device
 
         self.opened, self.lattice_A, self.vacuum = opened, lattice_A, vacuum
         self.device = resolve_device(device)

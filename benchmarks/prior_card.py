@@ -1,0 +1,119 @@
+"""What a prior has learned, for its model card: denoising error, samples, nearest neighbours.
+
+    python benchmarks/prior_card.py PRIOR LIBRARY.npz HELD_OUT.cif... [-o docs/images]
+
+Denoising error: views of crystals that were kept out of training, noised to each logSNR; the error
+of the prior's prediction over the variance of the data, which is what the best constant predictor
+leaves. Samples: drawn from noise alone, without any data. Nearest neighbours: for each sample the
+most similar of many training views, by the largest normalised cross-correlation over all lateral
+shifts; beside it the same for views of held-out crystals, which cannot have been copied.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import torch
+
+from napari_mep.crystals.cif import read_cif
+from napari_mep.crystals.library import CrystalLibrary
+from napari_mep.prior.denoiser import Denoiser
+from napari_mep.prior.files import load_card, load_prior
+from napari_mep.prior.unconditional import sample_prior
+from napari_mep.training.settings import TrainingSettings
+from napari_mep.training.volumes import VolumeSource
+
+mpl.use("Agg")
+
+from matplotlib import pyplot as plt
+
+LEVELS = range(-12, 7)
+
+
+def denoising_error(prior: Denoiser, clean: torch.Tensor) -> list[tuple[int, float]]:
+    """(logSNR, error over variance); `clean` are scaled volumes."""
+    rows = []
+    variance = (clean - clean.mean()).square().mean()
+    generator = torch.Generator().manual_seed(1)
+    for level in LEVELS:
+        noise = torch.randn(clean.shape, generator=generator) * math.exp(-level / 2)
+        with torch.no_grad():
+            guess = torch.cat([prior(x, level) for x in (clean + noise).split(8)])
+        rows.append((level, float((guess - clean).square().mean() / variance)))
+    return rows
+
+
+def nearest(samples: torch.Tensor, views: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Largest normalised cross-correlation of each sample with any view, and which view it is."""
+    a, b = (torch.fft.rfft2(unit - unit.mean((1, 2, 3), keepdim=True)) for unit in (samples, views))
+    size = samples[0].numel()
+    spread = [x.flatten(1).std(1) for x in (samples, views)]
+    best = torch.zeros(len(samples), len(views))
+    for i, one in enumerate(a):
+        shifted = torch.fft.irfft2((one * b.conj()).sum(1), s=samples.shape[-2:])
+        best[i] = shifted.flatten(1).amax(1) / (size * spread[0][i] * spread[1])
+    value, index = best.max(1)
+    return value.numpy(), index.numpy()
+
+
+def picture(rows: list[torch.Tensor], titles: list[str], path: Path) -> None:
+    """Depth sums in rows, each row one kind."""
+    columns = len(rows[0])
+    figure, axes = plt.subplots(
+        len(rows), columns, figsize=(1.3 * columns, 1.45 * len(rows)), layout="constrained"
+    )
+    top = max(float(row.sum(1).quantile(0.999)) for row in rows)
+    for line, row, title in zip(axes, rows, titles, strict=True):
+        for ax, volume in zip(line, row, strict=True):
+            ax.imshow(volume.sum(0), cmap="magma", vmin=0, vmax=top)
+            ax.set_axis_off()
+        line[0].set_title(title, loc="left", fontsize=8)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("prior")
+    parser.add_argument("library", type=Path)
+    parser.add_argument("held_out", type=Path, nargs="+")
+    parser.add_argument("-o", "--output", type=Path, default=Path("docs/images"))
+    parser.add_argument("--views", type=int, default=2048, help="training views compared with")
+    parser.add_argument("--steps", type=int, default=50)
+    a = parser.parse_args()
+
+    prior, card = load_prior(a.prior), load_card(a.prior)
+    settings = TrainingSettings.from_dict(card.settings)
+    held_out = CrystalLibrary.from_crystals([read_cif(path) for path in a.held_out])
+    unseen = VolumeSource(held_out, settings)(0, 64)
+    print("| logSNR | error over variance, held out |\n|---|---|")
+    for level, error in denoising_error(prior, unseen * prior.scale):
+        print(f"| {level} | {error:.3f} |")
+
+    samples = sample_prior(prior, range(10), steps=a.steps)
+    print(f"samples: standard deviation {samples.std():.4f} rad, data {1 / prior.scale:.4f} rad")
+    source = VolumeSource(CrystalLibrary.load(a.library), settings)
+    views = torch.cat([source(i, 64) for i in range(0, a.views, 64)])
+    near, which = nearest(samples, views)
+    reference, _ = nearest(unseen[:10], views)
+    print(f"nearest of {a.views} training views, correlation of the volumes:")
+    print("samples   ", " ".join(f"{v:.2f}" for v in near))
+    print("held out  ", " ".join(f"{v:.2f}" for v in reference))
+    a.output.mkdir(parents=True, exist_ok=True)
+    picture(
+        [samples, views[which], unseen[:10]],
+        [
+            "samples of the prior, summed over depth",
+            "nearest training view (unshifted)",
+            "held-out crystals",
+        ],
+        a.output / "prior-samples.png",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""In which arithmetic the network is trained.
+
+Weights, their moments, the loss and the noising stay in float32. Only the network runs in bfloat16,
+where the device multiplies it in hardware: there it is two to four times faster, and rounding its
+input by 0.2 % is small beside the noise that the input carries.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from napari_mep.errors import PlanError
+
+__all__ = ["resolve_precision"]
+
+
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
+    """What a precision setting means on a device.
+
+    Parameters
+    ----------
+    precision : str
+        ``float32``, ``bfloat16`` or ``auto``.
+    device : torch.device
+        Where the network is trained.
+
+    Returns
+    -------
+    torch.dtype
+        torch.float32 or torch.bfloat16.
+
+    Raises
+    ------
+    PlanError
+        If bfloat16 is asked for on a device that has none, not even in software.
+    """
+    if precision == "float32":
+        return torch.float32
+    fast = _has_bfloat16(device)
+    if precision == "bfloat16" and not fast and device.type not in ("cpu", "cuda"):
+        raise PlanError(f"training precision 'bfloat16': not on {device.type}; use auto")
+    return torch.bfloat16 if fast or precision == "bfloat16" else torch.float32
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu":
+        return False
+    # torch.ops.mkldnn._is_mkldnn_bf16_supported is also true where bfloat16 is emulated.
+    if hasattr(torch.cpu, "get_capabilities"):  # torch 2.10 and later
+        has = torch.cpu.get_capabilities()
+        return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
