@@ -42,7 +42,7 @@ def test_the_editable_install_finds_the_manifest():
     manifest = PluginManifest.from_distribution("napari-mep")
     assert manifest.name == "napari-mep"
     names = [w.display_name for w in manifest.contributions.widgets]
-    assert names == ["Reconstruct", "Compare", "4D-STEM data"]
+    assert names == ["Reconstruct", "Compare", "4D-STEM data", "Train prior"]
 
 
 def test_the_wheel_brings_the_manifest_where_napari_looks(wheel, repository, tmp_path):

@@ -74,6 +74,12 @@ def test_two_crystals_two_methods_and_a_broken_file(arguments, tmp_path, capsys,
     assert not (out / "simulations").exists()
     assert (out / "benchmark.md").read_text(encoding="utf-8") == page
 
+    # From what was kept another folder goes on: nothing is computed there either.
+    elsewhere = ["-o", str(tmp_path / "elsewhere"), "--merge", str(out / "benchmark.json")]
+    assert main([*arguments, *elsewhere, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["results"] == values["results"]
+    assert not (tmp_path / "elsewhere" / "simulations").exists()
+
     # Another number of steps is another case; the gradient's results stand.
     arguments[arguments.index("--steps") + 1] = "3"
     assert main([*arguments, "--reprint", "--json"]) == 0

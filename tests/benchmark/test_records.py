@@ -44,6 +44,19 @@ def test_results_come_back(tmp_path):
     assert again.get("c") is None
 
 
+def test_results_of_others_are_added_once_and_ours_stand(tmp_path):
+    path = tmp_path / "results.jsonl"
+    records = Records(path)
+    records.append(make_result("a"))
+    theirs = [make_result("a", ssim=0.9), make_result("b"), make_result("b", ssim=0.8)]
+    assert records.merge(theirs) == 1
+    assert records.merge(theirs) == 0
+    again = Records(path)
+    assert again.get("a").ssim == 0.5
+    assert again.get("b") is not None
+    assert len(path.read_text().splitlines()) == 2
+
+
 def test_half_a_line_costs_one_result_only(tmp_path):
     path = tmp_path / "results.jsonl"
     records = Records(path)

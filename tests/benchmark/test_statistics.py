@@ -11,10 +11,11 @@ from matplotlib.image import imread
 
 from napari_mep.benchmark.figure import write_figures
 from napari_mep.benchmark.methods import Method, parse_methods
-from napari_mep.benchmark.records import Failure, Result
-from napari_mep.benchmark.report import Report, report_values
+from napari_mep.benchmark.records import Failure, Records, Result
+from napari_mep.benchmark.report import Report, read_results, report_values
 from napari_mep.benchmark.statistics import averages, comparisons, reference_method
 from napari_mep.benchmark.table import markdown
+from napari_mep.errors import ExportError
 
 MACHINE = {
     "cpu": "One | Two",
@@ -169,6 +170,32 @@ def test_values_for_programs(report):
     assert (first["score"], first["other"]) == ("ssim", "gradient")
     assert first["difference"]["mean"] == pytest.approx(-0.1)
     assert values["machines"] == [{**MACHINE, "results": 30}]
+    assert "plan" not in values["results"][0]
+
+
+def test_a_report_that_is_kept_gives_its_results_back(tmp_path):
+    """What is committed: settings and machines once, so small; another run starts from it."""
+    other = MACHINE | {"cpu": "Another"}
+    plan = METHODS[0].settings()
+    results = [
+        _result("gradient", "A", 0.5, plan=plan),
+        _result("gradient", "B", 0.6, plan=plan, machine=other, residual=None),
+    ]
+    path = tmp_path / "benchmark.json"
+    path.write_text(json.dumps(report_values(_report(results, METHODS[:1]))))
+    assert read_results(path) == results
+    lines = Records(tmp_path / "results.jsonl")
+    lines.merge(results)
+    assert read_results(tmp_path / "results.jsonl") == results
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"machines": []}', None])
+def test_a_file_that_is_no_report(tmp_path, content):
+    path = tmp_path / "benchmark.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ExportError, match=r"benchmark\.json: no(t readable| results of a bench)"):
+        read_results(path)
 
 
 def test_pictures(report, tmp_path: Path):

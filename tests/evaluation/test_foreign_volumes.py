@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 import scipy.io
 
+from napari_mep.cli import main
 from napari_mep.errors import DataError
-from napari_mep.evaluation import load_volume
+from napari_mep.evaluation import compare_volumes, load_volume
 from napari_mep.evaluation.foreign_volumes import is_foreign_volume, read_foreign_volume
 from napari_mep.volume import PhaseVolume
 
@@ -203,6 +205,40 @@ def test_fold_slice_cells(tmp_path):
             "probe", data=np.array([[cells["probe"].ref]], h5py.ref_dtype), dtype=h5py.ref_dtype
         )
     expect(load_volume(path))
+
+
+def test_fold_slices_own_hdf5(tmp_path, caplog):
+    """Object and settings in one group; without positions its corner is taken for the origin."""
+    values = matlab(1e-10)
+    path = tmp_path / "Niter100.h5"
+    with h5py.File(path, "w") as file:
+        write_v73(file, {"reconstruction": {"object": values["object"], "p": values["p"]}})
+    assert is_foreign_volume(path)
+    volume = load_volume(path)
+    phase, _ = world_blob()
+    np.testing.assert_allclose(volume.data, phase, atol=1e-6)
+    assert volume.voxel_size_A == pytest.approx((SLICE_A, PIXEL_A, PIXEL_A))
+    assert volume.origin_A[1:] == (0.0, 0.0)
+    assert "no scan positions" in caplog.text
+
+
+def test_evaluate_takes_them_all(tmp_path, ptyrad_model, capsys):
+    """Against a truth on a grid of its own, in world coordinates."""
+    phase, first = world_blob()
+    truth = tmp_path / "truth.npz"
+    origin = (SLICE_A / 2, -first[0] * PIXEL_A, -first[1] * PIXEL_A)
+    np.savez(truth, phase=phase, voxel_size_A=(SLICE_A, PIXEL_A, PIXEL_A), origin_A=origin)
+    mat = tmp_path / "Niter100.mat"
+    scipy.io.savemat(mat, matlab(1.0))
+    arguments = ["evaluate", mat, ptyrad_model, "--truth", truth, "--json"]
+    assert main([str(a) for a in arguments]) == 0
+    same, reconstructed = json.loads(capsys.readouterr().out)
+    assert same["ssim"] == pytest.approx(1.0, abs=1e-4)
+    assert same["psnr_sum"] > 60
+    assert reconstructed["path"] == str(ptyrad_model)
+    scores = compare_volumes(load_volume(ptyrad_model), load_volume(truth))
+    assert reconstructed["psnr_sum"] == pytest.approx(scores.psnr_sum)
+    assert scores.psnr_sum > 15
 
 
 def test_broken_and_other_files(tmp_path, ptyrad_model):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from napari_mep.errors import ExportError
 
-__all__ = ["SCORES", "Failure", "Records", "Result", "dose_text"]
+__all__ = ["SCORES", "Failure", "Records", "Result", "dose_text", "read_lines"]
 
 _log = logging.getLogger(__name__)
 
@@ -101,11 +102,27 @@ class Records:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._results = _read(path)
+        try:
+            self._results = read_lines(path)
+        except FileNotFoundError:
+            self._results = {}
 
     def get(self, key: str) -> Result | None:
         """The result of this key, if there is one."""
         return self._results.get(key)
+
+    def merge(self, results: Iterable[Result]) -> int:
+        """Add the results whose cases have none yet; returns how many these were.
+
+        Raises
+        ------
+        ExportError
+            The disk refuses.
+        """
+        new = {r.key: r for r in results if r.key not in self._results}
+        for result in new.values():
+            self.append(result)
+        return len(new)
 
     def append(self, result: Result) -> None:
         """Add a result; it is on the disk when this returns.
@@ -139,11 +156,20 @@ def dose_text(dose_e_per_A2: float) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
-def _read(path: Path) -> dict[str, Result]:
+def read_lines(path: Path) -> dict[str, Result]:
+    """The results of a ``results.jsonl`` by key; lines that are no whole result are left out.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    ExportError
+        The file cannot be read.
+    """
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
-        return {}
+        raise
     except OSError as err:
         raise ExportError(f"{path}: not readable ({err.strerror or err})") from None
     names = {field.name for field in fields(Result)}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from napari_mep.benchmark.cases import Task
 from napari_mep.benchmark.methods import Method
-from napari_mep.benchmark.records import Failure, Records, Result
+from napari_mep.benchmark.records import Failure, Records, Result, read_lines
 from napari_mep.benchmark.statistics import (
     Average,
     Comparison,
@@ -17,8 +19,12 @@ from napari_mep.benchmark.statistics import (
     reference_method,
 )
 from napari_mep.data._store import to_json
+from napari_mep.errors import ExportError
 
-__all__ = ["Report", "make_report", "report_values"]
+__all__ = ["Report", "make_report", "read_results", "report_values", "results_of"]
+
+_SHARED = ("plan", "prior_sha256", "machine")
+"""What results of one method or one machine have in common: said once in a report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +60,8 @@ class Report:
 
     def machines(self) -> list[tuple[dict[str, Any], int]]:
         """The machines that computed, each with its number of results."""
-        found: list[tuple[dict[str, Any], int]] = []
-        for machine in (result.machine for result in self.results):
-            for index, (known, count) in enumerate(found):
-                if known == machine:
-                    found[index] = (known, count + 1)
-                    break
-            else:
-                found.append((machine, 1))
-        return found
+        machines = [result.machine for result in self.results]
+        return [(one, machines.count(one)) for one in _different(machines)]
 
 
 def make_report(
@@ -97,7 +96,8 @@ def make_report(
 
 
 def report_values(report: Report) -> dict[str, Any]:
-    """The report in values that JSON can hold."""
+    """The report in values that JSON can hold; `results_of` finds the results in them again."""
+    machines = [machine for machine, _ in report.machines()]
     return {
         "reference": report.reference,
         "experiment": report.experiment,
@@ -112,11 +112,61 @@ def report_values(report: Report) -> dict[str, Any]:
         },
         "asked": report.asked,
         "results": [
-            # The settings are those of the method, the machines are above.
-            {k: v for k, v in asdict(result).items() if k not in ("plan", "machine")}
+            # The settings are those of the method, the machine is one of those above.
+            {k: v for k, v in asdict(result).items() if k not in _SHARED}
+            | {"machine": machines.index(result.machine)}
             for result in report.results
         ],
         "averages": [asdict(average) for average in report.averages],
         "comparisons": [asdict(comparison) for comparison in report.comparisons],
         "failures": [asdict(failure) for failure in report.failures],
     }
+
+
+def read_results(path: Path) -> list[Result]:
+    """The results in a ``benchmark.json`` or ``results.jsonl`` that another run left behind.
+
+    Raises
+    ------
+    ExportError
+        The file cannot be read, or is neither.
+    """
+    try:
+        if path.suffix == ".jsonl":
+            return list(read_lines(path).values())
+        return results_of(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as err:
+        raise ExportError(f"{path}: not readable ({err.strerror or err})") from None
+    except (ValueError, KeyError, IndexError, TypeError):
+        raise ExportError(
+            f"{path}: no results of a benchmark; name a benchmark.json or a results.jsonl"
+        ) from None
+
+
+def results_of(values: Mapping[str, Any]) -> list[Result]:
+    """The results of a report, from what `report_values` made of it.
+
+    Raises
+    ------
+    KeyError, IndexError, TypeError
+        These are not the values of a report.
+    """
+    machines = [{k: v for k, v in m.items() if k != "results"} for m in values["machines"]]
+    results = []
+    for row in values["results"]:
+        method = values["methods"][row["label"]]
+        shared = {
+            "plan": method["plan"],
+            "prior_sha256": method["prior_sha256"],
+            "machine": machines[row["machine"]],
+        }
+        results.append(Result(**(row | shared)))
+    return results
+
+
+def _different(values: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found

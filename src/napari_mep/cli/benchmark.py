@@ -64,6 +64,14 @@ def add_command(commands: Commands) -> None:
     add("--seed", type=seed, default=1, help="of the counting noise")
     add("--workers", type=positive, default=1, metavar="N", help="processes, one thread each")
     add("--scheduler", metavar="ADDRESS", help="Dask cluster instead, such as tcp://host:8786")
+    add(
+        "--merge",
+        nargs="+",
+        type=Path,
+        default=(),
+        metavar="FILE",
+        help="take the results in other runs' benchmark.json or results.jsonl as done",
+    )
     add("--reprint", action="store_true", help="report what is there, compute nothing")
     add("--json", action="store_true", help="machine-readable")
     experiment_options(sub)
@@ -73,7 +81,7 @@ def _benchmark(a: argparse.Namespace) -> None:
     from napari_mep.benchmark.cases import make_tasks, read_views
     from napari_mep.benchmark.methods import METHODS, parse_methods
     from napari_mep.benchmark.records import Records
-    from napari_mep.benchmark.report import make_report, report_values
+    from napari_mep.benchmark.report import make_report, read_results, report_values
     from napari_mep.benchmark.specimens import find_specimens
     from napari_mep.benchmark.table import summary_markdown
     from napari_mep.data.experiment import Experiment
@@ -87,7 +95,9 @@ def _benchmark(a: argparse.Namespace) -> None:
     specimens = find_specimens(a.crystals, a.zone_axes, a.limit)
     if a.output.exists() and not a.output.is_dir():
         raise ExportError(f"output {a.output}: is a file; name a folder")
+    others = [result for path in a.merge for result in read_results(path)]
     records = Records(a.output / "results.jsonl")
+    records.merge(others)
     views, failures = read_views(specimens, experiment)
     for failure in failures:
         _say(str(failure))

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_mep.cli._shared import Commands, ctrl_c_sets, new_command, positive, progress, seed
+from napari_mep.cli._shared import (
+    Commands,
+    ctrl_c_sets,
+    new_command,
+    positive,
+    progress,
+    seed,
+    whole_number,
+)
 from napari_mep.errors import ExportError, WeightsError
 
 if TYPE_CHECKING:
+    import torch
+
     from napari_mep.training.settings import TrainingSettings
 
 __all__ = ["add_command"]
@@ -47,6 +58,19 @@ def add_command(commands: Commands) -> None:
         help="how the learning rate falls",
     )
     sub.add_argument("--learning-rate", type=float, metavar="LR", help="its peak")
+    sub.add_argument(
+        "--settings",
+        type=Path,
+        metavar="FILE.json",
+        help="all settings, as a run directory has them",
+    )
+    sub.add_argument(
+        "--workers",
+        type=lambda text: whole_number(text, 0),
+        metavar="N",
+        help="processes that prepare crystals; if not given, none beside a CPU and all cores "
+        "but one (at most 15) beside a GPU",
+    )
     sub.add_argument("--compile", action="store_true", help="torch.compile the network")
     sub.add_argument(
         "--checkpoint-minutes", type=float, default=5.0, metavar="M", help="5 if not given"
@@ -98,6 +122,7 @@ def _train(a: argparse.Namespace) -> None:
             device=device,
             ranks=ranks,
             compiled=a.compile,
+            workers=_workers(device) if a.workers is None else a.workers,
             checkpoint_seconds=60 * a.checkpoint_minutes,
             sample_seconds=None if a.sample_minutes is None else 60 * a.sample_minutes,
             stop=stop,
@@ -116,19 +141,28 @@ def _train(a: argparse.Namespace) -> None:
 
 
 def _settings(a: argparse.Namespace) -> TrainingSettings:
-    """What the command line gives, over what the run to resume was made with."""
+    """What the command line gives, over the file of settings or the run to resume."""
     from napari_mep.training.run_directory import SETTINGS_NAME
     from napari_mep.training.settings import TrainingSettings
 
     values: dict[str, Any] = {}
-    path = a.output / SETTINGS_NAME
-    if a.resume and path.exists():
+    path = a.settings
+    if path is None and a.resume and (a.output / SETTINGS_NAME).exists():
+        path = a.output / SETTINGS_NAME
+    if path is not None:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as err:
             raise WeightsError(f"settings {path}: not readable ({err})") from None
+        if not isinstance(values, dict):
+            raise WeightsError(f"settings {path}: holds no table of settings")
     given = {name: getattr(a, name) for name in (*_SETTINGS, "seed")}
     return TrainingSettings.from_dict(values | {k: v for k, v in given.items() if v is not None})
+
+
+def _workers(device: torch.device) -> int:
+    """Beside a CPU that trains, other processes would only be in its way."""
+    return min(15, (os.cpu_count() or 2) - 1) if device.type == "cuda" else 0
 
 
 def _show(records: Any) -> None:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from napari_mep.crystals.structure import AtomBox
 
-__all__ = ["SliceRenderer", "lobato_scattering_factor"]
+__all__ = ["PackedAtoms", "SliceRenderer", "lobato_scattering_factor", "pack_atoms"]
 
 # h^2 / (2 pi m_e e) = 2 pi a_0 e / (4 pi eps_0): scattering factor in A to projected potential in
 # V A^2 (Kirkland 2010, Advanced Computing in Electron Microscopy, eq. 5.9).
@@ -57,6 +58,58 @@ def lobato_scattering_factor(numbers: Tensor, k2: Tensor) -> Tensor:
     shape = (len(numbers), 5) + (1,) * k2.ndim
     bk = b.view(shape) * k2.to(torch.float64)
     return (a.view(shape) * (2 + bk) / (1 + bk) ** 2).sum(1)
+
+
+class PackedAtoms(NamedTuple):
+    """Atoms of several boxes in groups of one slice and one element.
+
+    Atoms of a group share a form factor, so their phase factors are summed first, by one matrix
+    product per group.
+
+    Parameters
+    ----------
+    volumes : int
+        How many boxes.
+    slice_of : (g,) int64 ndarray
+        Slice of each group, counted through all boxes.
+    numbers : (g,) int64 ndarray
+        Atomic number of each group.
+    yx_A : (g, n, 2) float64 ndarray
+        Positions, angstrom; NaN where a group has fewer than n atoms.
+    """
+
+    volumes: int
+    slice_of: np.ndarray
+    numbers: np.ndarray
+    yx_A: np.ndarray
+
+
+def pack_atoms(boxes: Sequence[AtomBox], slices: int, slice_A: float) -> PackedAtoms:
+    """Sort atoms into slices and elements: the part of rendering that is bookkeeping.
+
+    Parameters
+    ----------
+    boxes : sequence of AtomBox
+        Atoms; those before the first or behind the last slice are left out.
+    slices : int
+        Slices of a volume.
+    slice_A : float
+        Thickness of a slice, angstrom.
+    """
+    numbers = np.concatenate([box.numbers for box in boxes])
+    positions = np.concatenate([box.positions_A for box in boxes])
+    volume = np.repeat(np.arange(len(boxes)), [len(box.numbers) for box in boxes])
+    z = np.floor((positions[:, 0] + _EDGE_A) / slice_A).astype(np.int64)
+    inside = (z >= 0) & (z < slices)
+    numbers, positions, volume, z = (a[inside] for a in (numbers, positions, volume, z))
+    keys, group, count = np.unique(
+        (volume * slices + z) * 128 + numbers, return_inverse=True, return_counts=True
+    )
+    order = np.argsort(group, kind="stable")
+    rank = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
+    yx = np.full((len(keys), count.max() if len(count) else 0, 2), np.nan)
+    yx[group[order], rank] = positions[order, 1:]
+    return PackedAtoms(len(boxes), keys // 128, keys % 128, yx)
 
 
 class SliceRenderer:
@@ -123,38 +176,28 @@ class SliceRenderer:
         (B, z, y, x) float32 tensor
             Phase in radians.
         """
+        return self.render(pack_atoms(boxes, self.shape[0], self.voxel_size_A[0]))
+
+    def render(self, atoms: PackedAtoms) -> Tensor:
+        """Render atoms that `pack_atoms` sorted, perhaps in another process."""
         nz = self.shape[0]
-        numbers = np.concatenate([box.numbers for box in boxes])
-        positions = np.concatenate([box.positions_A for box in boxes])
-        volume = np.repeat(np.arange(len(boxes)), [len(box.numbers) for box in boxes])
-        out = torch.zeros(len(boxes) * nz, *self._form.shape[1:], dtype=torch.complex64)
+        out = torch.zeros(atoms.volumes * nz, *self._form.shape[1:], dtype=torch.complex64)
         out = out.to(self.device)
-        z = np.floor((positions[:, 0] + _EDGE_A) / self.voxel_size_A[0]).astype(np.int64)
-        inside = (z >= 0) & (z < nz)
-        numbers, positions, volume, z = (a[inside] for a in (numbers, positions, volume, z))
-        if len(numbers):
-            # One group per slice and element; atoms of a group share a form factor, so their phase
-            # factors are summed first, by one matrix product per group.
-            keys, group, count = np.unique(
-                (volume * nz + z) * 128 + numbers, return_inverse=True, return_counts=True
-            )
-            order = np.argsort(group, kind="stable")
-            rank = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
-            yx = np.full((len(keys), count.max(), 2), np.nan)
-            yx[group[order], rank] = positions[order, 1:]
-            slots = torch.from_numpy(yx).to(self.device)
-            present = ~torch.isnan(slots[..., 0])
-            slots = torch.nan_to_num(slots)
-            ey = self._phase_factor(slots[..., 0], self._ky) * present[..., None]
-            ex = self._phase_factor(slots[..., 1], self._kx)
+        if len(atoms.slice_of):
+            yx = torch.as_tensor(atoms.yx_A).to(self.device, non_blocking=True)
+            slice_of = torch.as_tensor(atoms.slice_of).to(self.device, non_blocking=True)
+            numbers = torch.as_tensor(atoms.numbers).to(self.device, non_blocking=True)
+            present = ~torch.isnan(yx[..., 0])
+            yx = torch.nan_to_num(yx)
+            ey = self._phase_factor(yx[..., 0], self._ky) * present[..., None]
+            ex = self._phase_factor(yx[..., 1], self._kx)
             structure = torch.bmm(ey.transpose(1, 2), ex)
-            keys_t = torch.from_numpy(keys).to(self.device)
-            structure *= self._form[keys_t % 128]
-            out.index_add_(0, keys_t // 128, structure)
+            structure *= self._form[numbers]
+            out.index_add_(0, slice_of, structure)
         phase = torch.fft.irfft2(out, s=self._grid)
         m = self.margin
         phase = phase[:, m : m + self.shape[1], m : m + self.shape[2]]
-        return phase.reshape(len(boxes), *self.shape)
+        return phase.reshape(atoms.volumes, *self.shape)
 
     @staticmethod
     def _phase_factor(r: Tensor, k: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_mep.data._pages import give_back
 from napari_mep.data._pattern_operations import (
     fill_bad_pixels,
     read_image,
@@ -154,6 +155,7 @@ class PreprocessedPatterns:
         first, last = int(columns.min()), int(columns.max())
         raw = np.asarray(self.source[int(self._rows[row]), slice(first, last + 1)])
         patterns = np.array(raw[columns - first], dtype=np.float32)
+        give_back(raw)
         if self._dark is not None:
             patterns -= self._dark
         if self._gain is not None:

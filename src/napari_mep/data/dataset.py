@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from napari_mep.data._pages import give_back
 from napari_mep.data._store import READ_ERRORS, one_line
 from napari_mep.data.calibration import Calibration
 from napari_mep.errors import DataError
@@ -316,6 +317,7 @@ class DiffractionDataset:
                     "the file is truncated or corrupted"
                 ) from None
             out[order[run]] = block[columns[run] - first]
+            give_back(block)
         return out
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_mep.data._pages import give_back
 from napari_mep.data._store import READ_ERRORS, one_line
 from napari_mep.data.dataset import DiffractionDataset, PatternArray
 from napari_mep.data.opened import OpenedPatterns
@@ -255,7 +256,9 @@ def read_part(patterns: PatternArray, row: int, columns: NDArray[np.int64]) -> N
     """
     first, last = int(columns[0]), int(columns[-1])
     try:
-        block = np.asarray(patterns[row, slice(first, last + 1)])[columns - first]
+        stored = np.asarray(patterns[row, slice(first, last + 1)])
+        block = stored[columns - first]  # a copy
+        give_back(stored)
     except READ_ERRORS as err:
         raise DataError(
             f"scan row {row} cannot be read ({one_line(err)}); the file is truncated or corrupted"

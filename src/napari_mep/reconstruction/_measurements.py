@@ -161,7 +161,8 @@ def disk(request: Request) -> Proposal:
         # The corrected patterns have been moved already; what is found is what is left.
         home = shape // 2
         before = home if plan.centre_px is None else np.array(plan.centre_px)
-        centre = tuple(float(v) for v in before + np.array(found.centre_px) - home)
+        y, x = before + np.array(found.centre_px) - home
+        centre = (float(y), float(x))
     calibration = dict(found.calibration)
     step_mrad = values.get("detector_step_mrad")
     energy = values.get("beam_energy_keV")
@@ -267,8 +268,8 @@ def dose(request: Request) -> Proposal:
 
 
 def _trials(request: Request, positions: int, slice_A: float, oversampling: int = 2) -> Trials:
+    from napari_mep.prior.device import resolve_device
     from napari_mep.reconstruction.calibrate import Trials
-    from napari_mep.reconstruction.engine import resolve_device
 
     dataset = DiffractionDataset(
         patterns=_corrected(request),

@@ -140,7 +140,8 @@ def _steps(
     """Snapshots without volume and time, each with its canvas, the last with the spread."""
     warm = plan.method == "gradient" or plan.start == "gradient"
     before = plan.gradient.iterations if warm else 0
-    total = before + (plan.samples * plan.steps if denoiser else 0)
+    sampling = plan.samples * plan.steps if denoiser else 0
+    total = before + sampling + (plan.finish_iterations if denoiser else 0)
 
     def snapshot(step: int, stage: str, residual: float, weight: float, logsnr: float) -> Snapshot:
         return Snapshot(
@@ -170,6 +171,7 @@ def _steps(
     if denoiser is None:
         return
     finished: list[Tensor] = []
+    spread: Tensor | None = None
     for i in range(plan.samples):
         one = plan.replace(seed=plan.seed + i)
         stage = f"sample {i + 1} of {plan.samples}" if plan.samples > 1 else "sampling"
@@ -183,9 +185,18 @@ def _steps(
             # a run that is stopped ends with something that has a meaning.
             shown = torch.stack(finished).mean(0) if finished else sample.canvas
             shown = shown.clamp(min=0.0)  # potentials are positive; a prior only nearly knows
-            done = last and 1 < plan.samples == len(finished)
-            spread = torch.stack(finished).std(0) if done else None
+            # Only whole sets tell how much samples differ.
+            if last and 1 < plan.samples == len(finished):
+                spread = torch.stack(finished).std(0)
             yield replace(note, samples=len(finished)), shown, spread
+    # What samples agree on and the data deny, the data decide: their depth sum is known sharply.
+    finish = plan.gradient.model_copy(
+        update={"iterations": plan.finish_iterations, "coarse_invA": plan.gradient.fine_invA}
+    )
+    for finishing in solve_gradient(problem, finish, shown):
+        step_number = before + sampling + finishing.index + 1
+        note = snapshot(step_number, "finish", finishing.residual, finish.step, math.nan)
+        yield replace(note, samples=plan.samples), finishing.canvas, spread
 
 
 def _outside_steps(

@@ -24,8 +24,10 @@ class GradientStep:
     residual: float
 
 
-def solve_gradient(problem: Problem, plan: GradientPlan) -> Iterator[GradientStep]:
-    """Projected, Nesterov-accelerated gradient steps from vacuum, coarse structure first.
+def solve_gradient(
+    problem: Problem, plan: GradientPlan, start: Tensor | None = None
+) -> Iterator[GradientStep]:
+    """Projected, Nesterov-accelerated gradient steps, coarse structure first.
 
     The amplitude objective is well conditioned once the illumination is divided out, so a handful
     of steps reaches the noise. What they cannot find is depth: the data hardly resist it. Nor do
@@ -44,12 +46,14 @@ def solve_gradient(problem: Problem, plan: GradientPlan) -> Iterator[GradientSte
         Data and model.
     plan : GradientPlan
         Number of steps and their length.
+    start : (z, y, x) tensor, optional
+        Canvas in radians to begin with; None: vacuum.
 
     Yields
     ------
     GradientStep
     """
-    canvas = torch.zeros(problem.grid.shape, device=problem.device)
+    canvas = torch.zeros(problem.grid.shape, device=problem.device) if start is None else start
     ahead = canvas
     weight, lowest = 1.0, math.inf
     for i in range(plan.iterations):

@@ -153,11 +153,18 @@ class ReconstructionPlan(_Frozen):
         description="Where sampling starts; None: -13.4 (noise), 1 (gradient).",
     )
     start_detail_invA: float = Field(
-        1.6,
+        2.5,
         gt=0,
         le=100,
         description="Finest detail (1/A) that a gradient start ends with, in place of "
         "gradient.fine_invA: finer detail is for the prior to bring.",
+    )
+    finish_iterations: int = Field(
+        12,
+        ge=0,
+        le=10_000,
+        description="Full-data gradient steps on the mean of the samples, which takes back what "
+        "the prior got wrong and the data know.",
     )
     end_logsnr: float = Field(4.6, ge=-10, le=20, description="Where sampling ends.")
     eta: float = Field(1.0, ge=0, le=1, description="Stochasticity: 1 is the SDE, 0 the ODE.")

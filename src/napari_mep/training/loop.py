@@ -54,6 +54,7 @@ def train(
     device: torch.device | str = "cpu",
     ranks: Ranks | None = None,
     compiled: bool = False,
+    workers: int = 0,
     checkpoint_seconds: float = 300.0,
     sample_seconds: float | None = None,
     log_every: int = 20,
@@ -77,6 +78,8 @@ def train(
         The processes that share the run; this one alone by default.
     compiled : bool
         Run the network through ``torch.compile``: a minute or two to start, faster steps on a GPU.
+    workers : int
+        Processes that prepare crystals ahead of the network; 0 leaves that to this process.
     checkpoint_seconds : float
         Training time between checkpoints; SIGTERM, `stop`, the file ``stop`` and the end of the
         run save one too.
@@ -121,7 +124,7 @@ def train(
         optimizer = torch.optim.AdamW(
             _parameter_groups(network, settings.weight_decay), betas=(0.9, 0.99), lr=0.0
         )
-        source = VolumeSource(library, settings, device)
+        source = VolumeSource(library, settings, device, workers)
         levels = NoiseLevels(settings)
         step, seen, seconds = 0, 0, 0.0
         if resume:
@@ -173,13 +176,14 @@ def train(
         last = time.monotonic()
         saved = logged = looked = sampled = seconds
         logged_at = seen
+        volumes = source.stream(seen + mine.start, mine.stop - mine.start, settings.batch)
         while (progress := run_progress(seen, seconds, settings)) < 1:
             rate = learning_rate(seen, progress, settings)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             rng = np.random.default_rng([settings.seed, 1, step])
             logsnr, importance = levels.draw(settings.batch, rng)
-            clean = source(seen + mine.start, mine.stop - mine.start) * scale
+            clean = next(volumes) * scale
             # Drawn for the whole batch, so that the number of processes changes nothing.
             generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
             noise = torch.randn(

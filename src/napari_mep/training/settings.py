@@ -81,6 +81,15 @@ class TrainingSettings:
     tile_shape: tuple[int, int, int] = _setting((8, 64, 64), "Voxels of a volume.", least=1)
     energy_keV: float = _setting(300.0, "Beam energy, keV; sets phase per volt.", above=0)
     vacancy_fraction: float = _setting(0.01, "Atoms removed at random.", least=0, below=1)
+    substitution_fraction: float = _setting(
+        0.005, "Atoms replaced by another element.", least=0, below=1
+    )
+    grain_boundary_share: float = _setting(
+        0.05, "Volumes in which two crystals meet.", least=0, most=1
+    )
+    surface_share: float = _setting(
+        0.1, "Volumes with an edge, a surface or a step.", least=0, most=1
+    )
     strain: float = _setting(0.01, "Standard deviation of lattice strain.", least=0, most=0.1)
     tilt_mrad: float = _setting(3.0, "Standard deviation of crystal tilt, mrad.", least=0)
     seed: int = _setting(0, "Seed of every random number.", least=0)

@@ -3,5 +3,6 @@
 from napari_mep.widgets.compare import CompareWidget
 from napari_mep.widgets.data import DataWidget
 from napari_mep.widgets.reconstruct import ReconstructWidget
+from napari_mep.widgets.train import TrainWidget
 
-__all__ = ["CompareWidget", "DataWidget", "ReconstructWidget"]
+__all__ = ["CompareWidget", "DataWidget", "ReconstructWidget", "TrainWidget"]

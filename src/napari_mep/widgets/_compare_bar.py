@@ -169,16 +169,21 @@ class ViewBar(QWidget):
         return int(self.pace.currentData())
 
     def show_prepared(self, prepared: Prepared) -> None:
-        """Offer the results as partners."""
+        """Offer the results as partners, and the views that they allow."""
         kept = self.partner.currentData()
         with signals_blocked(self.partner):
             self.partner.clear()
-            for result in prepared.results:
+            for result in prepared.comparable:
                 self.partner.addItem(result.name, result.key)
             self.partner.setCurrentIndex(max(0, self.partner.findData(kept)))
-        several = len(prepared.volumes) > 1
-        for button in self.buttons.values():
-            button.setEnabled(several)
+        for view, button in self.buttons.items():
+            # Side by side works for volumes at different places, too.
+            shown = prepared.results if view is View.SIDE else prepared.comparable
+            button.setEnabled(bool(shown))
+
+    def offers(self, view: View) -> bool:
+        """Whether the volumes allow this view."""
+        return view is View.NONE or self.buttons[view].isEnabled()
 
     def show_view(self, view: View) -> None:
         """Show which view is on, and only what it can be told."""

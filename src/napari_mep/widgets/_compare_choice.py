@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import signals_blocked
 
+from napari_mep.widgets._compare_advice import not_offered
 from napari_mep.widgets._compare_layers import is_running, is_volume, unit_problem
 from napari_mep.widgets._compare_prepare import Prepared, Settings
 from napari_mep.widgets._theme import warning_text
@@ -31,6 +32,7 @@ _KEY = Qt.ItemDataRole.UserRole
 _FLIPS = ("z", "y", "x")
 _NAME = 1  # column
 _TICKS = (0, 2, 3, 4)  # columns
+_MOST_ROWS = 6  # more are scrolled
 
 
 class Choice(QWidget):
@@ -69,7 +71,6 @@ class Choice(QWidget):
         for column in range(5):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
         header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
-        self.tree.setFixedHeight(7 * self.fontMetrics().height())
         self.crop = QCheckBox("crop")
         self.crop.setChecked(True)
         self.crop.setToolTip(
@@ -133,8 +134,16 @@ class Choice(QWidget):
                 self.reference.addItem(layer.name, key)
             index = self.reference.findData(kept)
             self.reference.setCurrentIndex(index if index >= 0 else 0)
+        self._fit_tree(len(layers))
         self._known = present
         self.changed.emit()
+
+    def _fit_tree(self, rows: int) -> None:
+        """As high as its rows, within reason: the pages below need the room."""
+        line = max(self.tree.sizeHintForRow(0), self.fontMetrics().height())
+        shown = min(max(rows, 2), _MOST_ROWS)
+        frame = 2 * self.tree.frameWidth()
+        self.tree.setFixedHeight(self.tree.header().sizeHint().height() + shown * line + frame)
 
     def reference_key(self) -> str:
         """Key of the reference, empty if there are no volumes."""
@@ -193,6 +202,9 @@ class Choice(QWidget):
                 problem = unit_problem(layer)
                 if problem:
                     lines.append(warning_text(self, problem))
+        left = not_offered(self._viewer.layers)
+        if left:
+            lines.append(escape(left))
         self.report.setText("<br>".join(lines))
         self.report.setVisible(bool(lines))
 

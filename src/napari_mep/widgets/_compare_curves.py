@@ -54,10 +54,15 @@ class CurvePlot(QWidget):
     ----------
     x_label, y_label : str
         With units.
+    log_y : bool
+        A logarithmic vertical axis; values that are not positive are left out.
     """
 
-    def __init__(self, x_label: str, y_label: str, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, x_label: str, y_label: str, parent: QWidget | None = None, *, log_y: bool = False
+    ) -> None:
         super().__init__(parent)
+        self._log_y = log_y
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMouseTracking(True)
         self._x_label, self._y_label = x_label, y_label
@@ -78,7 +83,7 @@ class CurvePlot(QWidget):
 
     def minimumSizeHint(self) -> QSize:
         """Room for axes and legend."""
-        return QSize(220, 11 * self.fontMetrics().height())
+        return QSize(220, 9 * self.fontMetrics().height())
 
     def set_curves(self, curves: Sequence[Curve], *, mark: float | None = None) -> None:
         """Draw these, and a vertical line at `mark`."""
@@ -117,7 +122,8 @@ class CurvePlot(QWidget):
 
     def _spans(self) -> tuple[tuple[float, float], tuple[float, float]] | None:
         """Ranges of both axes, None if there is no point to draw."""
-        parts = [(c.x[ok], c.y[ok]) for c in self._curves if (ok := np.isfinite(c.y)).any()]
+        levels = [(c.x, self._level(c.y)) for c in self._curves]
+        parts = [(x[ok], y[ok]) for x, y in levels if (ok := np.isfinite(y)).any()]
         if not parts:
             return None
         xs, ys = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
@@ -131,8 +137,9 @@ class CurvePlot(QWidget):
 
     def _draw(self, painter: QPainter, xs: tuple[float, float], ys: tuple[float, float]) -> None:
         line = painter.fontMetrics().height()
-        y_ticks, x_ticks = ticks(*ys, 5), ticks(*xs, 6)
-        widest = max(painter.fontMetrics().horizontalAdvance(_text(t, y_ticks)) for t in y_ticks)
+        x_ticks = ticks(*xs, 6)
+        marks = _log_marks(*ys) if self._log_y else _marks(*ys)
+        widest = max(painter.fontMetrics().horizontalAdvance(text) for _, text in marks)
         top = self._draw_legend(painter, line)
         area = QRectF(
             line + widest + 8,
@@ -148,13 +155,13 @@ class CurvePlot(QWidget):
             )
 
         flags = Qt.AlignmentFlag
-        for tick in y_ticks:
-            level = at(xs[0], tick).y()
+        for height, text in marks:
+            level = at(xs[0], height).y()
             painter.setPen(QPen(muted(self, 0.2), 1))
             painter.drawLine(QPointF(area.left(), level), QPointF(area.right(), level))
             painter.setPen(muted(self, 0.85))
             box = QRectF(0, level - line, area.left() - 5, 2 * line)
-            painter.drawText(box, flags.AlignRight | flags.AlignVCenter, _text(tick, y_ticks))
+            painter.drawText(box, flags.AlignRight | flags.AlignVCenter, text)
         for tick in x_ticks:
             column = at(tick, ys[0]).x()
             painter.setPen(QPen(muted(self, 0.2), 1))
@@ -179,13 +186,24 @@ class CurvePlot(QWidget):
         for curve in sorted(self._curves, key=lambda c: -c.index):
             painter.setPen(self._pen(curve))
             x, y = _stepped(curve) if curve.steps else (curve.x, curve.y)
+            y = self._level(y)
+            # At once, not point by point: ten volumes have thousands of them.
+            columns = area.left() + area.width() * (x - xs[0]) / (xs[1] - xs[0])
+            rows = area.bottom() - area.height() * (y - ys[0]) / (ys[1] - ys[0])
             for first, last in _runs(y):
-                points = [at(a, b) for a, b in zip(x[first:last], y[first:last], strict=True)]
+                ends = zip(columns[first:last].tolist(), rows[first:last].tolist(), strict=True)
+                points = [QPointF(column, row) for column, row in ends]
                 painter.drawPolyline(QPolygonF(points))
         painter.setClipping(False)
         if self._mouse is not None and area.contains(self._mouse):
             position = xs[0] + (self._mouse.x() - area.left()) / area.width() * (xs[1] - xs[0])
             self._draw_readout(painter, area, position)
+
+    def _level(self, y: np.ndarray) -> np.ndarray:
+        """Values as they are drawn: as they are, or their decades."""
+        if not self._log_y:
+            return y
+        return np.log10(y, out=np.full(len(y), np.nan), where=np.nan_to_num(y) > 0)
 
     def _pen(self, curve: Curve) -> QPen:
         # Qt draws thin lines far faster, and many noisy ones are seen better.
@@ -250,6 +268,21 @@ def ticks(low: float, high: float, most: int) -> list[float]:
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if rough <= m * power * (1 + 1e-9))
     first = math.ceil(low / step - 1e-9)
     return [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _marks(low: float, high: float) -> list[tuple[float, str]]:
+    heights = ticks(low, high, 5)
+    return [(height, _text(height, heights)) for height in heights]
+
+
+def _log_marks(low: float, high: float) -> list[tuple[float, str]]:
+    """(decades, text) of 1, 2 and 5 in each decade; of round numbers within less than one."""
+    decades = range(math.floor(low), math.ceil(high) + 1)
+    values = [m * 10.0**n for n in decades for m in (1, 2, 5)]
+    inside = [value for value in values if low <= math.log10(value) <= high]
+    if len(inside) < 2:
+        inside = [value for value in ticks(10**low, 10**high, 4) if value > 0]
+    return [(math.log10(value), f"{value:g}") for value in inside]
 
 
 def _text(value: float, all_ticks: Sequence[float]) -> str:

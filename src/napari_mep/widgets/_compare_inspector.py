@@ -63,7 +63,7 @@ class Inspector(QWidget):
         self._placed: Box | None = None
         self.map = TileGallery()
         self.map.dragged.connect(self._on_dragged)
-        self.map.setFixedHeight(11 * self.fontMetrics().height())
+        self.map.setMaximumHeight(11 * self.fontMetrics().height())
         self.profile, self.depth = ProfilePanel(), DepthPanel()
         self.spectrum, self.pattern, self.table = SpectrumPanel(), PatternPanel(), TablePanel()
         self.tabs = QTabWidget()
@@ -178,7 +178,7 @@ class Inspector(QWidget):
         scene = self._scene
         self.words.setText(scene.words)
         if not scene.prepared.volumes:
-            self.map.set_message("tick two volumes above")
+            self.map.set_message("no volume")
         else:
             reference = scene.prepared.reference
             low, high = density_limits([reference], scene.percentiles)

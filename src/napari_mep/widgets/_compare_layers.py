@@ -19,6 +19,7 @@ __all__ = [
     "fingerprint",
     "is_running",
     "is_volume",
+    "obstacle",
     "placement",
     "record_of",
     "scan_source",
@@ -50,15 +51,22 @@ class ScanSource:
 
 def is_volume(layer: Any) -> bool:
     """Whether a layer is a volume that can be compared; layers that Compare made are not."""
-    return (
-        isinstance(layer, Image)
-        and layer.ndim == 3
-        and not layer.rgb
-        and not layer.multiscale
-        and np.dtype(layer.dtype).kind in "fiu"
-        and min(layer.scale) > 0
-        and MARK not in layer.metadata
-    )
+    return MARK not in layer.metadata and not obstacle(layer)
+
+
+def obstacle(layer: Any) -> str:
+    """What keeps a layer from being compared, a few words; empty if it is a volume."""
+    if not isinstance(layer, Image):
+        return layer.__class__.__name__.lower()  # a plugin's viewer holds proxies: no type()
+    if layer.rgb:
+        return "colour"
+    if layer.ndim != 3:
+        return f"{layer.ndim}D"
+    if layer.multiscale:
+        return "multiscale"
+    if np.dtype(layer.dtype).kind not in "fiu":
+        return f"{np.dtype(layer.dtype)} voxels"
+    return "" if min(layer.scale) > 0 else "negative scale"
 
 
 def record_of(layer: Any) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class PatternPanel(QWidget):
         (row, column), (y, x) = patterns.position, patterns.position_A
         self.words.setText(
             f"position ({row}, {column}) at {y:.1f}, {x:.1f} Å; misfit is the relative amplitude "
-            "difference. Near the edge of the volume the simulation lacks what lies beyond."
+            "difference. Trust it less near the edge: beyond it, a volume is taken as even."
         )
         top = float(np.nanpercentile(patterns.measured, 99.9))
         tiles = [self._tile("measured", patterns.measured, patterns.step_invA, top)]

@@ -137,6 +137,11 @@ class Prepared:
         """All but the reference."""
         return self.volumes[1:]
 
+    @property
+    def comparable(self) -> tuple[PreparedVolume, ...]:
+        """The results that have voxels in common with the reference."""
+        return tuple(result for result in self.results if result.on_grid is not None)
+
 
 def prepare(candidates: Sequence[Candidate], settings: Settings) -> Prepared:
     """Correct all volumes and bring them onto common voxels.

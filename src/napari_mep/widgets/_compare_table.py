@@ -111,6 +111,9 @@ class TablePanel(QWidget):
     def show_scene(self, scene: Scene) -> None:
         """Score the volumes of a scene, unless that has been done."""
         self._scene = scene
+        if not scene.prepared.results and not self._rows:
+            self.words.setText("scores need a reference and a result")
+            return
         if scene.prepared is self._scored or scene.prepared is self._pending:
             return
         if self._call.busy:  # a running reconstruction must not keep the table from ending

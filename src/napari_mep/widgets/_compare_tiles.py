@@ -116,7 +116,7 @@ class TileGallery(QWidget):
 
     def minimumSizeHint(self) -> QSize:
         """Small, but not invisible."""
-        return QSize(160, 9 * self.fontMetrics().height())
+        return QSize(160, 7 * self.fontMetrics().height())
 
     def set_tiles(self, tiles: Sequence[Tile], *, columns: int = 0) -> None:
         """Show these; `columns` 0 finds the best number."""

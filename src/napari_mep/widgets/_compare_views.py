@@ -259,7 +259,7 @@ class CompareViews(QObject):
         return composite(reference, partner, tile_A=tile, split=self._options.split)
 
     def _partner(self) -> PreparedVolume | None:
-        results = [r for r in self._prepared.results if r.on_grid is not None]
+        results = self._prepared.comparable
         chosen = [r for r in results if r.key == self._options.partner]
         return next(iter(chosen or results), None)
 

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
-from html import escape
 
-from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import (
     QHBoxLayout,
-    QLabel,
     QProgressBar,
     QPushButton,
     QSizePolicy,
@@ -20,12 +15,11 @@ from qtpy.QtWidgets import (
 
 from napari_mep.reconstruction.snapshot import Snapshot
 from napari_mep.widgets._job import JobState
+from napari_mep.widgets._message import MessageLine, wrapping_label
 from napari_mep.widgets._progress import progress_line
-from napari_mep.widgets._theme import error_text, warning_text
 
 __all__ = ["RunControls"]
 
-_THEME_EVENTS = (QEvent.Type.StyleChange, QEvent.Type.PaletteChange)
 _HELD = (JobState.RUNNING, JobState.PAUSED)
 
 
@@ -39,7 +33,6 @@ class RunControls(QWidget):
         super().__init__(parent)
         self._before: Snapshot | None = None
         self._pace = math.nan
-        self._said: tuple[str, Callable[[str], str]] = ("", escape)
         self.run_button = QPushButton("Run")
         self.run_button.setDefault(True)
         self.pause_button = QPushButton("Pause")
@@ -58,8 +51,8 @@ class RunControls(QWidget):
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.bar.setMaximumHeight(8)
-        self.status = _wrapping_label()
-        self.message = _wrapping_label()
+        self.status = wrapping_label()
+        self.message = MessageLine()
 
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -116,36 +109,12 @@ class RunControls(QWidget):
 
     def say(self, text: str = "", *, tooltip: str = "") -> None:
         """Show a plain message, or none."""
-        self._show(text, escape, tooltip)
+        self.message.say(text, tooltip=tooltip)
 
     def say_warning(self, text: str) -> None:
         """Show something to know."""
-        self._show(text, partial(warning_text, self))
+        self.message.say_warning(text)
 
     def say_error(self, text: str) -> None:
         """Show what went wrong or stands in the way."""
-        self._show(text, partial(error_text, self))
-
-    def changeEvent(self, event: QEvent | None) -> None:
-        """Colours belong to a theme, which may come after the message."""
-        super().changeEvent(event)
-        if event is not None and event.type() in _THEME_EVENTS:
-            self._paint_message()
-
-    def _show(self, text: str, rich: Callable[[str], str], tooltip: str = "") -> None:
-        self._said = (text, rich)
-        self._paint_message()
-        self.message.setToolTip(tooltip)
-        self.message.setVisible(bool(text))
-
-    def _paint_message(self) -> None:
-        text, rich = self._said
-        self.message.setText(rich(text) if text else "")
-
-
-def _wrapping_label() -> QLabel:
-    label = QLabel()
-    label.setWordWrap(True)
-    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    return label
+        self.message.say_error(text)

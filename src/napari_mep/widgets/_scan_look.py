@@ -120,7 +120,7 @@ def sample_of(opened: OpenedPatterns, watch: Watch) -> Sample:
         stop=watch.stop,
         progress=lambda done, total: watch.tell(done, total, "reading patterns"),
     )
-    mean = np.zeros(patterns.shape[2:])
+    mean: NDArray[np.float64] = np.zeros(patterns.shape[2:])
     for row in patterns:
         mean += row.sum(axis=0, dtype=np.float64)
     mean /= patterns.shape[0] * patterns.shape[1]

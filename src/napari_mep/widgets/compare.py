@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_mep.widgets._background import BackgroundCall
+from napari_mep.widgets._compare_advice import advice
 from napari_mep.widgets._compare_bar import ViewBar
 from napari_mep.widgets._compare_baselines import BaselineQueue, SourceEngine
 from napari_mep.widgets._compare_choice import Choice
@@ -36,7 +37,7 @@ from napari_mep.widgets._compare_prepare import Candidate, Prepared, prepare
 from napari_mep.widgets._compare_queue import QueuePanel
 from napari_mep.widgets._compare_views import CompareViews
 from napari_mep.widgets._scroll import VerticalScrollArea
-from napari_mep.widgets._theme import error_text
+from napari_mep.widgets._theme import error_text, warning_text
 
 if TYPE_CHECKING:
     import napari.components
@@ -222,6 +223,8 @@ class CompareWidget(QWidget):
 
     def _on_layers(self, _event: object = None) -> None:
         self.choice.refresh()
+        if not self._call.busy:
+            self._advise()
 
     def _on_choice(self) -> None:
         layers = self._layers()
@@ -281,11 +284,10 @@ class CompareWidget(QWidget):
 
     def _on_prepared(self, prepared: Prepared) -> None:
         self._prepared = prepared
-        self.message.setText("")
-        self.message.setVisible(False)
+        self._advise()
         self.bar.show_prepared(prepared)
         self.choice.show_report(prepared)
-        if len(prepared.volumes) < 2 and self._wanted is not View.NONE:
+        if not self.bar.offers(self._wanted):
             self.leave()
         elif self._wanted is not View.NONE and (
             self.views.view is not self._wanted or not self.views.update_volumes(prepared)
@@ -298,6 +300,12 @@ class CompareWidget(QWidget):
     def _on_failed(self, reason: str) -> None:
         self.message.setText(error_text(self, reason))
         self.message.setVisible(True)
+
+    def _advise(self) -> None:
+        """Say what is missing where the views cannot be entered."""
+        text = advice(self._viewer.layers, self._prepared)
+        self.message.setText(warning_text(self, text) if text else "")
+        self.message.setVisible(bool(text))
 
     def _show(self) -> None:
         self.views.show(self._wanted, self._prepared, self._layers(), self.bar.options())

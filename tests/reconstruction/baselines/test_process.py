@@ -80,8 +80,7 @@ def test_stopping_kills_the_child_and_keeps_what_came_before(job, child, pid_fil
     began = time.monotonic()
     with pytest.raises(Stopped):
         next(frames)
-    # a tenth of a second on an idle machine; a child that had to be waited for takes ten minutes
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 1.0  # a tenth on an idle machine; the child sleeps on
     assert not is_alive(int(pid_file.read_text()))
     assert [f.iteration for f in received] == [1]
 

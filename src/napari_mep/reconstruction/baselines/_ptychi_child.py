@@ -58,6 +58,10 @@ def make_task(job: Job) -> Any:
     specimen.pixel_size_m = job.pixel_size_A * _METRE
     specimen.slice_spacings_m = [job.slice_thickness_A * _METRE] * (nz - 1) if nz > 1 else None
     specimen.step_size = job.learning_rate
+    scheduler = job.options.get("scheduler")
+    if scheduler is not None:
+        specimen.optimization_plan.step_size_scheduler_class = scheduler["name"]
+        specimen.optimization_plan.step_size_scheduler_options = scheduler["configs"]
     # Positions are centres of windows relative to a point of the object. With the centre of the
     # first window as that point they are corners, and are rounded to whole pixels as such.
     specimen.determine_position_origin_coords_by = api.ObjectPosOriginCoordsMethods.SPECIFIED

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 import sys
 import types
 from pathlib import Path
@@ -39,6 +40,7 @@ def run(job: Job, report: Report) -> None:
     from ptyrad.solver.reconstruction import (
         compute_loss,
         create_optimizer,
+        create_scheduler,
         make_batches,
         recon_step,
         toggle_grad_requires,
@@ -46,6 +48,7 @@ def run(job: Job, report: Report) -> None:
 
     solver, model = make_model(job)
     optimizer = create_optimizer(model.optimizer_params, model.optimizable_params)
+    scheduler = create_scheduler(job.options.get("scheduler"), optimizer)
     positions = (model.crop_pos + model.opt_probe_pos_shifts).detach().cpu().numpy()
     batches = [
         torch.from_numpy(batch).to(job.device)
@@ -75,7 +78,7 @@ def run(job: Job, report: Report) -> None:
             _accumulated(job),
             model,
             optimizer,
-            None,
+            scheduler,
             solver.loss_fn,
             solver.constraint_fn,
             iteration,
@@ -185,8 +188,9 @@ def _params(job: Job, unit: float, probe: np.ndarray) -> dict[str, Any]:
 
 
 def _accumulated(job: Job) -> int:
-    """Mini-batches whose gradients are added up for one step."""
-    return int(job.options.get("grad_accumulation", 1))
+    """Mini-batches whose gradients are added up for one step; "all" stands for the whole scan."""
+    wanted = job.options.get("grad_accumulation", 1)
+    return math.ceil(len(job.counts) / job.batch) if wanted == "all" else int(wanted)
 
 
 def mend_plotting() -> None:

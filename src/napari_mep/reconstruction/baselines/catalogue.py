@@ -93,14 +93,18 @@ _L_BFGS_BATCHES = 20  # of Belardi et al., Table 1: 5 iterations of 20 mini-batc
 _PTYCHI = "napari_mep.reconstruction.baselines._ptychi_child"
 _PTYRAD = "napari_mep.reconstruction.baselines._ptyrad_child"
 
-_POSITIVE = {"objp_postiv": {"start_iter": 1}}
-# Instead of PtyRAD's blur in all directions the filter that PtychoShelves has for crystals.
-_FILTERED = {
-    **_POSITIVE,
+# PtyRAD blurs the object after each iteration unless told otherwise.
+_POSITIVE_AND_SHARP = {
+    "objp_postiv": {"start_iter": 1},
     "obj_zblur": {"start_iter": None},
     "obj_rblur": {"start_iter": None},
-    "kz_filter": {"start_iter": 1, "beta": 1.0, "obj_type": "phase"},
 }
+
+
+def _falling(factor: float) -> Mapping[str, Any]:
+    """A step that falls by a factor with each iteration: mini-batch noise goes, the rest stays."""
+    return {"name": "ExponentialLR", "configs": {"gamma": factor}}
+
 
 BASELINES: Mapping[str, Baseline] = MappingProxyType(
     {
@@ -116,12 +120,12 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
                     # The paper names no settings: Pty-Chi's defaults, batch and passes of Adam.
                     "paper": BaselineSettings(200, 1.0, 32),
                     "tuned": BaselineSettings(
-                        20,
+                        25,
                         1.0,
                         32,
                         options={
                             "hard_limits": {"abs_lim": [1.0, 1.0], "phase_lim": [0.0, math.pi]},
-                            "multislice_regularization": 1.0,
+                            "scheduler": _falling(0.9),
                         },
                     ),
                 },
@@ -135,7 +139,11 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
                 {
                     "paper": BaselineSettings(200, 5e-4, 32),
                     "tuned": BaselineSettings(
-                        25, 5e-3, 32, window=2, options={"constraints": _FILTERED}
+                        15,
+                        1e-2,
+                        32,
+                        window=2,
+                        options={"constraints": _POSITIVE_AND_SHARP, "scheduler": _falling(0.8)},
                     ),
                 },
             ),
@@ -149,12 +157,13 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
                     # Of the paper's 1, 0.1 and 0.01 the last is the best here, too.
                     "paper": BaselineSettings(5, 0.01, None),
                     "tuned": BaselineSettings(
-                        14,
+                        15,
                         1.0,
                         676,
-                        window=2,
                         options={
-                            "constraints": _POSITIVE,
+                            "constraints": _POSITIVE_AND_SHARP,
+                            # A line search needs one function: all mini-batches, however many.
+                            "grad_accumulation": "all",
                             # Constraints move the object behind the optimizer's back: what it
                             # remembers of earlier gradients is wrong after each of them.
                             "optimizer": {

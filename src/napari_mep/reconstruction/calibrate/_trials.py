@@ -119,7 +119,10 @@ class Trials:
         )
 
     def residual(self, **changes: Any) -> float:
-        """Relative amplitude residual that a few gradient steps leave.
+        """Relative amplitude residual that a few gradient steps on the amplitude objective leave.
+
+        Twice the electrons times its square is the negative log-likelihood that was minimised,
+        which is what makes its curvature an error bar.
 
         Parameters
         ----------
@@ -148,6 +151,8 @@ class Trials:
         plan = ReconstructionPlan.parse(
             {
                 "method": "gradient",
+                # What is minimised must be what is compared: the amplitude residual.
+                "likelihood": "amplitude",
                 "gradient": {"iterations": _ITERATIONS},
                 "object": {
                     "thickness_A": thickness,

@@ -45,7 +45,7 @@ class ThicknessEstimate(Estimate):
     Parameters
     ----------
     thickness_A, error_A : float
-        Thickness, and what it may be wrong by: half a depth of focus at least.
+        Thickness, and what it may be wrong by: a depth of focus at least.
     defocus_A : float
         Entrance defocus for this thickness.
     """
@@ -106,10 +106,10 @@ def find_thickness(
 ) -> ThicknessEstimate:
     """Thickness with the lowest residual, the focus of the middle of the specimen kept.
 
-    A specimen thinner than the depth of focus (lambda / alpha^2, 43 A at 300 keV and 21.4 mrad) is
-    explained by a thicker one just as well, or better, because more depth means more freedom: the
-    answer is a hint, its error says so, and it becomes a calibration value only where it is at
-    least twice its error.
+    Within the depth of focus (lambda / alpha^2, 43 A at 300 keV and 21.4 mrad) one depth is as good
+    as another, so a specimen thinner than that is explained by a thicker one just as well, or
+    better, because more depth means more freedom: the answer is a hint, its error is a depth of
+    focus, and it becomes a calibration value only where it is at least twice its error.
     """
     c = trials.calibration
     assumed = c.specimen_thickness_A or UNKNOWN_THICKNESS_A
@@ -130,11 +130,13 @@ def find_thickness(
     thickness = found.place**2
     # Counting statistics would allow better; the depth of focus lambda / alpha^2 does not.
     depth_of_focus = c.wavelength_A / (c.convergence_semiangle_mrad * 1e-3) ** 2
-    error = max(2 * found.place * found.error, 0.5 * depth_of_focus)
+    error = max(2 * found.place * found.error, depth_of_focus)
     words = f"{thickness:.1f} ± {error:.1f} A"
     told = not found.at_edge and thickness >= 2 * error
-    if not told:
-        words += " (thinner than the depth of focus, the data do not tell it: give it)"
+    if found.at_edge:
+        words = f"{thickness:.0f} A is the edge of the range: the data do not tell it, give it"
+    elif not told:
+        words += " (less than twice the depth of focus: the data do not tell it, give it)"
     return ThicknessEstimate(
         title="Thickness",
         summary=words,
