@@ -82,6 +82,8 @@ def decorations(prototype: Crystal, count: int, rng: np.random.Generator) -> Ite
         seen.add(elements)
         numbers = np.array(elements)[slot]
         scale = fitting_scale(numbers, distance, neighbour)
+        if abs(np.linalg.det(prototype.cell_A * scale)) <= 1.0:
+            continue  # hydrogen alone
         crystal = Crystal(
             prototype.cell_A * scale,
             numbers,
