@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 
+from napari_mep.crystals._spglib import symmetry_of
 from napari_mep.crystals.perovskites import HELD_OUT_PAIRS, perovskite_cations
 from napari_mep.crystals.structure import Crystal
 
@@ -75,8 +76,6 @@ def classified(crystal: Crystal) -> Crystal:
     crystal : Crystal
         Atoms at one place with partial occupancies count as one mixed site.
     """
-    import spglib
-
     assert crystal.occupancy is not None
     cations = perovskite_cations(crystal)
     if cations is not None:
@@ -85,10 +84,7 @@ def classified(crystal: Crystal) -> Crystal:
         names = "-".join(chemical_symbols[n] for n in sorted(cations))
         return replace(crystal, family=f"perovskite {names}")
     first, kind, contents = _sites(crystal)
-    with np.errstate(all="ignore"):
-        found = spglib.get_symmetry_dataset(
-            (crystal.cell_A, crystal.fractional[first], kind), symprec=_SYMMETRY_TOLERANCE_A
-        )
+    found = symmetry_of(crystal.cell_A, crystal.fractional[first], kind, _SYMMETRY_TOLERANCE_A)
     if found is None:
         return replace(crystal, family=f"{_anonymous(kind)}_aP{len(kind)}_1")
     family = _label(found.number, found.international, found.std_types)

@@ -7,12 +7,12 @@ more care for Wyckoff letters; this is a page of numpy on spglib's tables instea
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
 
+from napari_mep.crystals._spglib import group_type, operations
 from napari_mep.crystals.chemistry import (
     closest_contacts,
     draw_elements,
@@ -21,7 +21,8 @@ from napari_mep.crystals.chemistry import (
     is_hollow,
 )
 from napari_mep.crystals.families import classified
-from napari_mep.crystals.structure import Crystal
+from napari_mep.crystals.structure import Crystal, cell_from_parameters
+from napari_mep.errors import CrystalError
 
 __all__ = ["random_crystals"]
 
@@ -64,7 +65,7 @@ def random_crystals(count: int, seed: int = 0) -> Iterator[Crystal]:
 
 def _attempt(rng: np.random.Generator) -> Crystal | None:
     group = int(rng.integers(2, 231))
-    rotations, translations = _operations(group)
+    rotations, translations = operations(_standard_settings()[group])
     kinds = int(rng.choice(len(_KINDS), p=_KINDS)) + 1
     orbits: list[np.ndarray] = []
     for _ in range(kinds + int(rng.integers(0, 3))):
@@ -76,6 +77,8 @@ def _attempt(rng: np.random.Generator) -> Crystal | None:
         return None
     fractional = np.concatenate(orbits)
     cell = _lattice(group, rng)
+    if cell is None:
+        return None
     distance, neighbour = closest_contacts(cell, fractional)
     # Two orbits at nearly one place would blow the cell up until they touch.
     if distance.min() < 0.5 * np.median(distance):
@@ -91,30 +94,18 @@ def _attempt(rng: np.random.Generator) -> Crystal | None:
         return None
     numbers = np.repeat(np.array(elements)[slot], [len(o) for o in orbits])
     cell = cell * fitting_scale(numbers, distance, neighbour)
-    # The angles drawn may belong to no cell; not a number then, which no comparison finds.
-    if not np.linalg.norm(cell, axis=1).max() < _LONGEST_EDGE_A:
+    if np.linalg.norm(cell, axis=1).max() >= _LONGEST_EDGE_A:
         return None
     crystal = Crystal(cell, numbers, fractional, name=f"{formula(numbers)} (random)")
     return None if is_hollow(crystal) else crystal
 
 
-@lru_cache(maxsize=230)
-def _operations(group: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rotations (m, 3, 3) and translations (m, 3) in the standard setting, axes as rows act."""
-    import spglib
-
-    hall = _first_hall_numbers()[group]
-    found = spglib.get_symmetry_from_database(hall)
-    return found["rotations"], found["translations"]
-
-
 @lru_cache(maxsize=1)
-def _first_hall_numbers() -> dict[int, int]:
-    import spglib
-
+def _standard_settings() -> dict[int, int]:
+    """Hall number of every space group's first setting."""
     first: dict[int, int] = {}
     for hall in range(1, 531):
-        first.setdefault(spglib.get_spacegroup_type(hall).number, hall)
+        first.setdefault(group_type(hall).number, hall)
     return first
 
 
@@ -145,30 +136,21 @@ def _orbit(x: np.ndarray, rotations: np.ndarray, translations: np.ndarray) -> np
     return images[np.unique(first)]
 
 
-def _lattice(group: int, rng: np.random.Generator) -> np.ndarray:
-    """Lattice vectors of the group's crystal system, of about unit length, as rows."""
+def _lattice(group: int, rng: np.random.Generator) -> np.ndarray | None:
+    """A cell of the group's crystal system, of about unit length; None for impossible angles."""
     a, b, c = rng.uniform(0.7, 1.6, 3)
-    alpha, beta, gamma = np.deg2rad(rng.uniform(70, 110, 3))
-    right = math.pi / 2
+    alpha, beta, gamma = rng.uniform(70, 110, 3)
     if group > 2:
-        alpha = gamma = right
+        alpha = gamma = 90.0
     if group > 15:
-        beta = right
+        beta = 90.0
     if group > 74:
         b = a
     if 143 <= group <= 194:
-        gamma = 2 * math.pi / 3
+        gamma = 120.0
     if group > 194:
         c = a
-    x = (math.cos(alpha) - math.cos(beta) * math.cos(gamma)) / math.sin(gamma)
-    return np.array(
-        [
-            [a, 0, 0],
-            [b * math.cos(gamma), b * math.sin(gamma), 0],
-            [
-                c * math.cos(beta),
-                c * x,
-                c * math.sqrt(max(1e-3, 1 - math.cos(beta) ** 2 - x**2)),
-            ],
-        ]
-    )
+    try:
+        return cell_from_parameters(a, b, c, alpha, beta, gamma)
+    except CrystalError:
+        return None
