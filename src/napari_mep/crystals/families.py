@@ -3,8 +3,8 @@
 A crystal's family is its structure type: formula without names, Pearson symbol and space group, as
 in ``AB_cF8_225`` for rock salt, whatever file it came from and however its cell was chosen. Cubic
 perovskites would all be one family; they are told apart by their cations instead
-(``perovskite Ba-Sn``). Families are never divided between training, validation and test, and the
-crystals that the benchmark reconstructs are always test.
+(``perovskite Sn-Ba``), and those of some pairs held out. Families are never divided between
+training, validation and test, and the crystals that the benchmark reconstructs are always test.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ from typing import Literal
 import numpy as np
 
 from napari_mep.crystals._spglib import symmetry_of
-from napari_mep.crystals.perovskites import HELD_OUT_PAIRS, perovskite_cations
+from napari_mep.crystals.perovskites import (
+    TEST_PAIRS,
+    VALIDATION_PAIRS,
+    perovskite_cations,
+)
 from napari_mep.crystals.structure import Crystal
 
 __all__ = ["Part", "classified", "part_of"]
@@ -36,6 +40,7 @@ _HELD_OUT_FORMULAS = (
     {42: 1, 16: 2},
 )
 
+_PEROVSKITE = "perovskite"
 _SYMMETRY_TOLERANCE_A = 0.02  # CIF files print four decimals; relaxed cells scatter as much
 
 
@@ -45,19 +50,23 @@ def part_of(family: str, numbers: Iterable[int]) -> Part:
     Parameters
     ----------
     family : str
-        Decides by its hash; without a family a crystal is for training.
+        Decides by its hash. Without a family a crystal is for training, and so are perovskites,
+        which the pairs below divide.
     numbers : iterable of int
-        Atomic numbers in the cell. A crystal with a pair of `HELD_OUT_PAIRS`, or of the formula of
-        one of the benchmark's crystals, is for test whatever its family.
+        Atomic numbers in the cell. Whatever its family, a crystal with a pair of `TEST_PAIRS` or
+        of the formula of one of the benchmark's crystals is for test, and one with a pair of
+        `VALIDATION_PAIRS` for validation.
     """
     kinds, counts = np.unique(np.fromiter(numbers, dtype=np.int64), return_counts=True)
     elements = set(kinds.tolist())
-    if any(pair <= elements for pair in HELD_OUT_PAIRS):
+    if any(pair <= elements for pair in TEST_PAIRS):
         return "test"
     formula = dict(zip(kinds.tolist(), (counts // np.gcd.reduce(counts)).tolist(), strict=True))
     if formula in _HELD_OUT_FORMULAS:
         return "test"
-    if not family:
+    if any(pair <= elements for pair in VALIDATION_PAIRS):
+        return "validation"
+    if not family or family.startswith(_PEROVSKITE):
         return "train"
     draw = int.from_bytes(hashlib.sha256(family.encode()).digest()[:8], "big") / 2**64
     if draw < _TEST_SHARE:
@@ -82,7 +91,7 @@ def classified(crystal: Crystal) -> Crystal:
         from ase.data import chemical_symbols
 
         names = "-".join(chemical_symbols[n] for n in sorted(cations))
-        return replace(crystal, family=f"perovskite {names}")
+        return replace(crystal, family=f"{_PEROVSKITE} {names}")
     first, kind, contents = _sites(crystal)
     found = symmetry_of(crystal.cell_A, crystal.fractional[first], kind, _SYMMETRY_TOLERANCE_A)
     if found is None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_mep.crystals.structure import Crystal
 
-__all__ = ["HELD_OUT_PAIRS", "distorted_perovskite", "perovskite_cations"]
+__all__ = ["TEST_PAIRS", "VALIDATION_PAIRS", "distorted_perovskite", "perovskite_cations"]
 
 
 def perovskite_cations(crystal: Crystal) -> frozenset[int] | None:
@@ -105,23 +105,27 @@ def _ideal_sites(crystal: Crystal) -> tuple[np.ndarray, np.ndarray] | None:
     return None
 
 
-# Cation pairs that no prior of ours is trained on, in either role; they are its test set.
-HELD_OUT_PAIRS: tuple[frozenset[int], ...] = tuple(
-    frozenset(pair)
-    for pair in (
-        (38, 22),  # Sr Ti
-        (56, 22),  # Ba Ti
-        (20, 22),  # Ca Ti
-        (82, 22),  # Pb Ti
-        (19, 41),  # K Nb
-        (19, 73),  # K Ta
-        (11, 73),  # Na Ta
-        (19, 12),  # K Mg
-        (56, 40),  # Ba Zr
-        (57, 13),  # La Al
-        (57, 25),  # La Mn
-        (39, 13),  # Y Al
-        (55, 82),  # Cs Pb
-        (38, 44),  # Sr Ru
-    )
+def _pairs(*pairs: tuple[int, int]) -> tuple[frozenset[int], ...]:
+    return tuple(frozenset(pair) for pair in pairs)
+
+
+# Cation pairs, in either role, that no prior of ours is trained on: the benchmark's perovskites,
+# and those by which settings are chosen.
+TEST_PAIRS = _pairs(
+    (38, 22),  # Sr Ti
+    (56, 22),  # Ba Ti
+    (20, 22),  # Ca Ti
+    (82, 22),  # Pb Ti
+    (19, 41),  # K Nb
+    (19, 73),  # K Ta
+    (19, 12),  # K Mg
+    (56, 40),  # Ba Zr
+    (57, 13),  # La Al
+    (57, 25),  # La Mn
+)
+VALIDATION_PAIRS = _pairs(
+    (11, 73),  # Na Ta
+    (39, 13),  # Y Al
+    (55, 82),  # Cs Pb
+    (38, 44),  # Sr Ru
 )
