@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import asdict
 
 from napari_mep.cli._shared import (
@@ -81,6 +82,8 @@ def _crystals_build(a: argparse.Namespace) -> None:
     from napari_mep.crystals.build import BuildOptions, build_library
 
     refuse_existing(a.output, a.overwrite)
+    # spglib writes to standard error where it finds no symmetry, which is an answer, too.
+    os.environ.setdefault("SPGLIB_WARNING", "OFF")
     options = BuildOptions(
         part=None if a.part == "all" else a.part,
         longest_edge_A=a.longest_edge,

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 
@@ -13,12 +14,12 @@ from napari_mep.crystals.families import Part, classified, part_of
 from napari_mep.crystals.library import CrystalLibrary
 from napari_mep.crystals.perovskites import distorted_perovskite
 from napari_mep.crystals.prototypes import aflow_prototypes, decorations
-from napari_mep.crystals.sources import Refusal, read_source, source_files
+from napari_mep.crystals.sources import Found, read_source, source_files
 from napari_mep.crystals.structure import Crystal
 from napari_mep.crystals.symmetric import random_crystals
 from napari_mep.errors import CrystalError
 
-__all__ = ["BUILTIN", "BuildOptions", "BuildReport", "SourceCount", "build_library"]
+__all__ = ["BUILTIN", "BuildOptions", "BuildReport", "Refusal", "SourceCount", "build_library"]
 
 BUILTIN = "builtin"
 
@@ -34,7 +35,7 @@ class BuildOptions:
     part : {"train", "validation", "test"} or None
         Keep the structure families of one part only; None keeps all.
     longest_edge_A : float
-        Cells with an edge as long as this or longer are refused.
+        Conventional cells with an edge as long as this or longer are refused.
     family_limit : int or None
         Crystals of one structure family that one source may give.
     tilted : bool
@@ -54,6 +55,22 @@ class BuildOptions:
     decorations: int = 45
     random: int = 7500
     seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something that is not in the library.
+
+    Parameters
+    ----------
+    file : str
+        The file, with the archive's member or the table's row.
+    reason : str
+        One line.
+    """
+
+    file: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +141,7 @@ def build_library(
     """
     options = options or BuildOptions()
     inputs = {
-        name: [name] if name == BUILTIN else source_files(name) for name in dict.fromkeys(sources)
+        name: [] if name == BUILTIN else source_files(name) for name in dict.fromkeys(sources)
     }
     total = sum(
         _PROTOTYPES + options.random if name == BUILTIN else len(files)
@@ -136,18 +153,16 @@ def build_library(
     kept: dict[str, list[Crystal]] = {}
     descriptions: dict[str, str] = {}
     for name, files in inputs.items():
-        if name == BUILTIN:
-            parts = _builtin(options)
-        else:
-            parts = {name: _tagged(files)}
+        parts = _builtin(options) if name == BUILTIN else {name: _of_files(files)}
         kept[name] = []
         for label, found in parts.items():
             sieve = _Sieve(label, options)
-            for step, crystal in found:
-                done += step
-                if crystal is not None:
-                    sieve.take(crystal)
-                if tell is not None and step:
+            for one in found:
+                if one is not None:
+                    sieve.take(*one)
+                    continue
+                done += 1
+                if tell is not None:
                     tell(done, total, label)
             counts.append(sieve.count())
             refused += sieve.refused
@@ -161,35 +176,35 @@ def build_library(
     )
 
 
-_Found = Iterator[tuple[int, Crystal | Refusal | None]]
+_Source = Iterator[Found | None]
+"""What a source holds, with None wherever the progress bar moves."""
 
 
-def _tagged(files: Sequence) -> _Found:
-    """Crystals of files, with 1 at the end of each for the progress."""
-    for path in files:
-        for found in read_source(path):
-            yield 0, found
-        yield 1, None
+def _of_files(paths: Sequence[Path]) -> _Source:
+    for path in paths:
+        yield from read_source(path)
+        yield None
 
 
-def _builtin(options: BuildOptions) -> dict[str, _Found]:
+def _builtin(options: BuildOptions) -> dict[str, _Source]:
     """The sources that the built-in library is made of."""
     prototypes = aflow_prototypes()
 
-    def plain() -> _Found:
+    def plain() -> _Source:
         for crystal in prototypes:
-            yield 0, crystal
+            yield crystal.name, crystal
 
-    def decorated() -> _Found:
+    def decorated() -> _Source:
         for index, prototype in enumerate(prototypes):
             rng = np.random.default_rng([options.seed, index])
             for crystal in decorations(prototype, options.decorations, rng):
-                yield 0, crystal
-            yield 1, None
+                yield crystal.name, crystal
+            yield None
 
-    def random() -> _Found:
+    def random() -> _Source:
         for crystal in random_crystals(options.random, options.seed):
-            yield 1, crystal
+            yield crystal.name, crystal
+            yield None
 
     return {
         "AFLOW prototypes": plain(),
@@ -208,17 +223,17 @@ class _Sieve:
         self._of_family: Counter[str] = Counter()
         self._read = self._taken = self._other_part = self._full = 0
 
-    def take(self, found: Crystal | Refusal) -> None:
+    def take(self, place: str, found: Crystal | CrystalError) -> None:
         self._read += 1
-        if isinstance(found, Refusal):
-            self.refused.append(found)
+        if isinstance(found, CrystalError):
+            self.refused.append(Refusal(place, str(found)))
             return
         o = self.options
         crystal = found if found.family else classified(found)
         edge = np.linalg.norm(crystal.cell_A, axis=1).max()
         if edge >= o.longest_edge_A:
-            reason = f"cell edge of {edge:.1f} A, the limit is {o.longest_edge_A:g} A"
-            self.refused.append(Refusal(f"{self.label}: {crystal.name}", reason))
+            reason = f"conventional cell {edge:.1f} A long, the limit is {o.longest_edge_A:g} A"
+            self.refused.append(Refusal(place, reason))
         elif o.part is not None and part_of(crystal.family, crystal.numbers) != o.part:
             self._other_part += 1
         elif o.family_limit is not None and self._of_family[crystal.family] >= o.family_limit:

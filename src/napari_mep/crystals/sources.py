@@ -1,7 +1,7 @@
 """Crystals from whatever people keep them in: folders, CIF files, tables, archives, libraries.
 
-Everything is read to its end whatever is broken on the way: what cannot be used is a `Refusal`
-among the crystals, never an exception.
+Everything is read to its end whatever is broken on the way: what cannot be used is a reason among
+the crystals, never an exception.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from napari_mep.crystals.cif import decoded, read_structures
@@ -22,7 +22,7 @@ from napari_mep.crystals.library import CrystalLibrary
 from napari_mep.crystals.structure import Crystal
 from napari_mep.errors import CrystalError
 
-__all__ = ["Refusal", "read_source", "source_files"]
+__all__ = ["Found", "read_source", "source_files"]
 
 _CIF = (".cif", ".mcif")
 _TABLES = (".csv", ".tsv")
@@ -33,20 +33,9 @@ _BROKEN = (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError, 
 _LONGEST_FIELD = 2**27  # of a table; a CIF file with reflections in it is long
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Something that is not in the library.
-
-    Parameters
-    ----------
-    file : str
-        The file, with the archive's member or the table's row.
-    reason : str
-        One line.
-    """
-
-    file: str
-    reason: str
+Found = tuple[str, Crystal | CrystalError]
+"""A crystal, or one line that says why there is none, behind its file with the archive's member and
+the table's row."""
 
 
 def source_files(source: str | Path) -> list[Path]:
@@ -71,7 +60,7 @@ def source_files(source: str | Path) -> list[Path]:
     return [path]
 
 
-def read_source(path: Path) -> Iterator[Crystal | Refusal]:
+def read_source(path: Path) -> Iterator[Found]:
     """Every crystal of a file, and why others are none.
 
     Parameters
@@ -82,21 +71,22 @@ def read_source(path: Path) -> Iterator[Crystal | Refusal]:
 
     Yields
     ------
-    Crystal or Refusal
-        In the order of the file.
+    tuple of str and (Crystal or CrystalError)
+        In the order of the file; see `Found`. The errors do not repeat where they are.
     """
     if path.suffix.lower() == ".npz":
         try:
             library = CrystalLibrary.load(path)
         except CrystalError as err:
-            yield Refusal(str(path), str(err).removeprefix(f"crystal library {path}: "))
+            yield str(path), CrystalError(str(err).removeprefix(f"crystal library {path}: "))
         else:
-            yield from (library[i] for i in range(len(library)))
+            for index in range(len(library)):
+                yield f"{path} {library.names[index]}", library[index]
         return
     try:
         data = path.read_bytes()
     except OSError as err:
-        yield Refusal(str(path), f"cannot be read ({err.strerror})")
+        yield str(path), CrystalError(f"cannot be read ({err.strerror})")
     else:
         yield from _contents(str(path), data)
 
@@ -106,7 +96,7 @@ def _may_hold_crystals(name: str) -> bool:
     return name.lower().removesuffix(".gz").endswith(_KNOWN) and not name.startswith("._")
 
 
-def _contents(label: str, data: bytes) -> Iterator[Crystal | Refusal]:
+def _contents(label: str, data: bytes) -> Iterator[Found]:
     """Crystals of a file that may be an archive or a table; its label says which."""
     kind = label.lower()
     try:
@@ -128,9 +118,10 @@ def _contents(label: str, data: bytes) -> Iterator[Crystal | Refusal]:
             found = True
             yield from _contents(f"{label}/{name}", content)
         if not found:
-            yield Refusal(label, "the archive holds no CIF file")
+            yield label, CrystalError("the archive holds no CIF file")
     except _BROKEN as err:
-        yield Refusal(label, f"damaged ({' '.join(str(err).split()) or type(err).__name__})")
+        reason = " ".join(str(err).split()) or type(err).__name__
+        yield label, CrystalError(f"damaged ({reason})")
 
 
 def _zip_members(data: bytes) -> Iterator[tuple[str, bytes]]:
@@ -149,35 +140,35 @@ def _tar_members(data: bytes) -> Iterator[tuple[str, bytes]]:
                 yield member.name, file.read()
 
 
-def _structures(label: str, data: bytes) -> Iterator[Crystal | Refusal]:
+def _structures(label: str, data: bytes) -> Iterator[Found]:
     try:
         text = decoded(data)
     except CrystalError as err:
-        yield Refusal(label, str(err))
+        yield label, err
         return
     for found in read_structures(text, PurePosixPath(label.replace("\\", "/")).stem):
-        yield found if isinstance(found, Crystal) else Refusal(label, str(found))
+        yield label, found
 
 
-def _rows(label: str, data: bytes) -> Iterator[Crystal | Refusal]:
+def _rows(label: str, data: bytes) -> Iterator[Found]:
     """Crystals of a table, named by their formula."""
     from napari_mep.crystals.chemistry import formula
 
     try:
         rows = _table(decoded(data))
     except (CrystalError, csv.Error) as err:
-        yield Refusal(label, str(err))
+        yield label, CrystalError(str(err))
         return
     for number, text in enumerate(rows):
         place = f"{label} row {number}"
         if not text.strip():
-            yield Refusal(place, "empty")
+            yield place, CrystalError("empty")
             continue
         for found in read_structures(text, "row"):
             if isinstance(found, Crystal):
-                yield replace(found, name=formula(found.numbers))
+                yield place, replace(found, name=formula(found.numbers))
             else:
-                yield Refusal(place, str(found))
+                yield place, found
 
 
 def _table(text: str) -> list[str]:
