@@ -28,7 +28,7 @@ __all__ = ["random_crystals"]
 
 _LONGEST_EDGE_A = 20.0
 _MOST_ATOMS = 40
-_TOUCHING = 0.02  # fractional; images of one atom that are closer are the same site
+_TOUCHING = 0.02  # fractional; atoms that are closer are at the same site
 
 # What the elements are drawn to resemble: salts, oxides and alloys of one to four kinds.
 _MODELS = (
@@ -80,8 +80,8 @@ def _attempt(rng: np.random.Generator) -> Crystal | None:
     if cell is None:
         return None
     distance, neighbour = closest_contacts(cell, fractional)
-    # Two orbits at nearly one place would blow the cell up until they touch.
-    if distance.min() < 0.5 * np.median(distance):
+    # Two orbits at one place, or nearly, would blow the cell up until they touch.
+    if distance.min() < max(_TOUCHING, 0.5 * np.median(distance)):
         return None
     # Every kind has an orbit; orbits left over go to any.
     slot = np.concatenate([rng.permutation(kinds), rng.integers(0, kinds, len(orbits) - kinds)])
