@@ -94,8 +94,8 @@ def _attempt(rng: np.random.Generator) -> Crystal | None:
         return None
     numbers = np.repeat(np.array(elements)[slot], [len(o) for o in orbits])
     cell = cell * fitting_scale(numbers, distance, neighbour)
-    if np.linalg.norm(cell, axis=1).max() >= _LONGEST_EDGE_A:
-        return None
+    if np.linalg.norm(cell, axis=1).max() >= _LONGEST_EDGE_A or abs(np.linalg.det(cell)) <= 1.0:
+        return None  # too long, or hydrogen alone
     crystal = Crystal(cell, numbers, fractional, name=f"{formula(numbers)} (random)")
     return None if is_hollow(crystal) else crystal
 
