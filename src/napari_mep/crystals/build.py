@@ -192,7 +192,7 @@ def _builtin(options: BuildOptions) -> dict[str, _Source]:
 
     def plain() -> _Source:
         for crystal in prototypes:
-            yield crystal.name, crystal
+            yield f"AFLOW prototype {crystal.name}", crystal
 
     def decorated() -> _Source:
         for index, prototype in enumerate(prototypes):

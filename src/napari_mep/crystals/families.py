@@ -3,8 +3,9 @@
 A crystal's family is its structure type: formula without names, Pearson symbol and space group, as
 in ``AB_cF8_225`` for rock salt, whatever file it came from and however its cell was chosen. Cubic
 perovskites would all be one family; they are told apart by their cations instead
-(``perovskite Sn-Ba``), and those of some pairs held out. Families are never divided between
-training, validation and test, and the crystals that the benchmark reconstructs are always test.
+(``perovskite Sn-Ba``), and those of some pairs held out. Families are not divided between training,
+validation and test, with one exception: what has the elements of a crystal that the benchmark
+reconstructs is test, even where others of its structure type are for training.
 """
 
 from __future__ import annotations

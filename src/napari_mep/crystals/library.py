@@ -71,12 +71,12 @@ class CrystalLibrary:
         )
 
     def split(self, part: Part) -> CrystalLibrary:
-        """The crystals of one part; no structure family is in two of them.
+        """The crystals of one part.
 
         Parameters
         ----------
         part : {"train", "validation", "test"}
-            See `napari_mep.crystals.families.part_of`.
+            See `napari_mep.crystals.families`, which keeps structure families apart.
 
         Raises
         ------
