@@ -368,8 +368,10 @@ def test_a_library_is_built_and_a_prior_trained_on_it(capsys, tmp_path, monkeypa
     quoted = cif.replace('"', '""')
     (tmp_path / "table.csv").write_text(f'id,cif\n0,"{quoted}"\n')
     library, run = tmp_path / "library.npz", tmp_path / "run"
-    built = _run_json(capsys, "crystals", "build", tmp_path / "table.csv", "-o", library)
-    assert built == {"crystals": 2, "atoms": 45, "path": str(library)}
+    build = ["crystals", "build", tmp_path / "table.csv", "-o", library, "--tilted"]
+    built = _run_json(capsys, *build)
+    assert (built["read"], built["kept"], built["refused"]) == (1, 1, [])
+    assert (built["crystals"], built["atoms"], built["path"]) == (2, 45, str(library))
     _fails(capsys, "exists", "crystals", "build", tmp_path / "table.csv", "-o", library)
 
     arguments = ["train", str(library), "-o", str(run), "--batch", "1", "--device", "cpu"]
@@ -592,7 +594,9 @@ def test_failures_on_the_way(capsys, tmp_path, simulated, monkeypatch, error, ma
         ("simulate srtio3 -o OUT --zone-axis 0,0,0", "zone axis"),
         ("simulate srtio3 -o OUT --seed -1", "at least 0"),
         ("evaluate NONE.ome.zarr --truth NONE.zarr", "no such file"),
-        ("crystals build NONE.csv -o OUT", "not readable"),
+        ("crystals build NONE.csv -o OUT", "NONE.csv: no such file or folder"),
+        ("crystals build . -o OUT", "holds no CIF file"),
+        ("crystals build builtin -o OUT --random -1", "at least 0"),
         ("train NONE.npz -o OUT", "no such file"),
         ("train NONE.npz -o OUT --batch 0", "at least 1"),
         ("train NONE.npz -o OUT --device cuda:99", "not there"),

@@ -38,7 +38,7 @@ def test_round_trip(path):
     for given, read in zip(CRYSTALS, (library[0], library[1]), strict=True):
         np.testing.assert_allclose(read.cell_A, given.cell_A, rtol=1e-6)
         np.testing.assert_array_equal(read.numbers, given.numbers)
-        np.testing.assert_allclose(read.fractional, given.fractional, atol=1e-6)
+        np.testing.assert_allclose(read.fractional, given.fractional, atol=0.51 / 2**16)
         np.testing.assert_allclose(read.occupancy, given.occupancy)
         assert read.name == given.name
 
@@ -92,8 +92,24 @@ def _rewrite(path: Path, head: dict | None = None, **changes) -> None:
 
 
 def test_newer_format(path):
-    _rewrite(path, head={"format": 2})
-    _one_line(path, "format 2, this version reads 1")
+    _rewrite(path, head={"format": 3})
+    _one_line(path, "format 3, this version reads 1 and 2")
+
+
+def test_the_format_of_old(path):
+    # Coordinates as they were, and no families.
+    fractional = np.array([[0.125, 0.5, 0.1]] * 5, np.float32)
+    _rewrite(path, head={"format": 1}, fractional=fractional)
+    library = CrystalLibrary.load(path)
+    np.testing.assert_array_equal(library.fractional, fractional)
+    assert library.families == ("", "")
+
+
+def test_coordinates_just_below_one_wrap_to_zero(tmp_path):
+    almost = Crystal(4 * np.eye(3), [14], [[1 - 1e-7, 0.5, 1 - 2**-16]])
+    CrystalLibrary.from_crystals([almost]).save(tmp_path / "lib.npz")
+    found = CrystalLibrary.load(tmp_path / "lib.npz").fractional[0]
+    np.testing.assert_array_equal(found, [0, 0.5, 1 - 2**-16])
 
 
 def test_arrays_that_do_not_fit_together(path):
