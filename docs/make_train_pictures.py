@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 WORK = ROOT / "runs" / "train"
 RUN = WORK / "samples-tiny"
 IMAGES = ROOT / "docs" / "images"
-MINUTES = 35.0
+MINUTES = 8.0
 SIZE_PX = (1500, 940)
 DOCK_PX = 430
 COLOURS = 160
@@ -90,7 +90,7 @@ def train(library: Path) -> None:
     path = WORK / "settings.json"
     path.write_text(json.dumps(settings.to_dict()), encoding="utf-8")
     command = [sys.executable, "-m", "napari_mep.cli", "train", str(library), "-o", str(RUN)]
-    command += ["--settings", str(path), "--sample-minutes", "1.5", "--checkpoint-minutes", "2"]
+    command += ["--settings", str(path), "--sample-minutes", "0.8", "--checkpoint-minutes", "1"]
     if (RUN / "checkpoint.safetensors").exists():
         command.append("--resume")
     subprocess.run(command, check=True)
