@@ -3,10 +3,11 @@
 For every setting one run; the volume is scored after the passes that are named, so that one run
 says what any smaller number of them would give. The tables in docs/baselines.md come from this:
 
-    for dose in 1e5 1e6; do
-        napari-mep simulate benchmarks/crystals/yalo3.cif -o yalo3-$dose.zarr --dose $dose
-    done
-    python benchmarks/tune_baselines.py lsq-ml:tuned yalo3-1e5.zarr yalo3-1e6.zarr
+    for crystal in yalo3 natao3 srruo3 cspbbr3; do for dose in 1e5 1e6; do
+        napari-mep simulate benchmarks/crystals/$crystal.cif -o $crystal-$dose.zarr \
+            --dose $dose --seed 7
+    done; done
+    python benchmarks/tune_baselines.py lsq-ml:tuned *-1e5.zarr *-1e6.zarr
     python benchmarks/tune_baselines.py ptyrad-lbfgs:tuned yalo3-1e5.zarr \
         --change '{"learning_rate": 0.5, "options": {"constraints": {}}}'
 """

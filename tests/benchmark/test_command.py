@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -75,10 +76,14 @@ def test_two_crystals_two_methods_and_a_broken_file(arguments, tmp_path, capsys,
     assert (out / "benchmark.md").read_text(encoding="utf-8") == page
 
     # From what was kept another folder goes on: nothing is computed there either.
-    elsewhere = ["-o", str(tmp_path / "elsewhere"), "--merge", str(out / "benchmark.json")]
+    elsewhere = ["--merge", str(out / "benchmark.json"), "-o", str(tmp_path / "elsewhere")]
+    monkeypatch.setattr("sys.argv", ["napari-mep", *arguments, *elsewhere, "--json"])
     assert main([*arguments, *elsewhere, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["results"] == values["results"]
     assert not (tmp_path / "elsewhere" / "simulations").exists()
+    # The page names the command that computes it from nothing.
+    text = (tmp_path / "elsewhere" / "benchmark.md").read_text(encoding="utf-8")
+    assert f"    {shlex.join(['napari-mep', *arguments, *elsewhere[2:]])}\n" in text
 
     # Another number of steps is another case; the gradient's results stand.
     arguments[arguments.index("--steps") + 1] = "3"

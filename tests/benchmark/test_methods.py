@@ -8,12 +8,12 @@ from napari_mep.errors import PlanError, WeightsError
 from napari_mep.reconstruction.plan import ReconstructionPlan
 
 
-def test_every_method_of_the_plan_by_default():
+def test_every_method_of_the_plan_by_default_and_other_packages_at_their_best_too():
     methods = parse_methods()
-    assert [m.label for m in methods] == list(METHODS)
-    assert [m.plan.method for m in methods] == list(METHODS)
-    assert "mep" in METHODS
-    assert "gradient" in METHODS
+    tuned = ["lsq-ml:tuned", "ptyrad-adam:tuned", "ptyrad-lbfgs:tuned"]
+    assert [m.label for m in methods] == [*METHODS, *tuned]
+    assert [f"{m.plan.method}:{m.plan.baseline.preset}" for m in methods[-3:]] == tuned
+    assert {m.plan.method for m in methods} == set(METHODS) > {"mep", "gradient"}
     with_prior = [m for m in methods if m.prior_sha256 is not None]
     assert [m.label for m in with_prior] == ["mep"]
 
@@ -31,12 +31,19 @@ def test_a_preset_of_a_baseline_is_told_in_full():
 
 def test_settings_that_a_method_does_not_use_do_not_make_another_case(white_priors):
     changed = ReconstructionPlan(
-        steps=99, prior=white_priors[0], guidance={"strength": 2.0}, baseline={"preset": "tuned"}
+        steps=99,
+        finish_iterations=3,
+        prior=white_priors[0],
+        guidance={"strength": 2.0},
+        baseline={"preset": "tuned"},
     )
     (plain,), (same,) = parse_methods(["gradient"]), parse_methods(["gradient"], changed)
     assert plain.settings() == same.settings()
     (outside,), (tuned,) = parse_methods(["lsq-ml"]), parse_methods(["lsq-ml"], changed)
-    assert not {"guidance", "gradient", "prior"} & set(outside.settings())
+    # All that they use: a new setting of the prior must not make old results of others void.
+    shared = {"method", "likelihood", "object", "preprocessing", "seed", "device"}
+    assert set(plain.settings()) == {*shared, "gradient"}
+    assert set(outside.settings()) == {*shared, "baseline"}
     assert outside.settings()["baseline"] != tuned.settings()["baseline"]
     (mep,) = parse_methods(["mep"], changed)
     assert mep.settings()["guidance"]["strength"] == 2.0
@@ -65,6 +72,15 @@ def test_priors_and_steps_multiply_mep_only(white_priors):
         [(100, "mep@white100/8"), (200, "mep@white200/8")],
         [(100, "mep@white100/25"), (200, "mep@white200/25")],
     ]
+
+
+def test_a_finish_of_another_length_is_no_point_of_the_same_curve(tmp_path):
+    path = tmp_path / "raw.toml"
+    path.write_text("steps = 25\nfinish_iterations = 0\n")
+    methods = parse_methods([f"raw={path}", "mep"], steps=[8, 50])
+    by_steps = [[(n, m.label) for n, m in one] for one in sweeps(methods, "steps")]
+    assert by_steps == [[(8, "mep/8"), (50, "mep/50")]]
+    assert [m.settings()["finish_iterations"] for m in methods] == [0, 12, 12]
 
 
 def test_one_prior_and_one_number_of_steps_need_no_suffix(white_priors):

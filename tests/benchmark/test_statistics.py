@@ -133,6 +133,15 @@ def test_the_page_has_machine_command_and_every_setting(report):
     assert "| Crystals | 1e5 | 8 | 5 | 0.540 |" in text  # the sweep over steps
 
 
+def test_settings_of_other_packages_are_what_they_come_to():
+    methods = parse_methods(["gradient", "lsq-ml", "ptyrad-adam:tuned"])
+    text = markdown(_report([_result("gradient", "A", 0.5)], methods))
+    assert "| `likelihood` | poisson | amplitude | amplitude |" in text
+    assert "| `object.wave_oversampling` | 2 | 1 | 2 |" in text
+    assert "| `baseline.iterations` | – | 200 | 15 |" in text
+    assert "| `baseline.options.constraints.obj_zblur.start_iter` | – | – | off |" in text
+
+
 def test_few_crystals_prove_nothing():
     results = [_result(m, c, s) for c in "AB" for m, s in (("mep", 0.4), ("gradient", 0.5))]
     text = markdown(_report(results, parse_methods(["mep", "gradient"])))
@@ -208,6 +217,18 @@ def test_pictures(report, tmp_path: Path):
         assert (np.abs(pixels - ink[0]).max(-1) < 0.01).sum() > 100
     again = write_figures(report, tmp_path / "again")
     assert again[0].read_bytes() == written[0].read_bytes()
+
+
+def test_presets_of_a_solver_share_its_colour(tmp_path: Path):
+    """The paper's settings are hollow: less ink of the colour that no other method has."""
+    methods = parse_methods(["gradient", "lsq-ml", "lsq-ml:tuned"])
+    ink = []
+    for label in ("lsq-ml", "lsq-ml:tuned"):
+        some = _report([_result(label, name, 0.5) for name in NAMES], methods)
+        pixels = imread(write_figures(some, tmp_path / label)[0])[..., :3]
+        orange = np.array([0xD5, 0x5E, 0x00]) / 255
+        ink.append((np.abs(pixels - orange).max(-1) < 0.01).sum())
+    assert 100 < ink[0] < 0.8 * ink[1]
 
 
 def test_no_sweep_no_picture_of_one(report, tmp_path: Path):

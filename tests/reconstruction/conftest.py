@@ -164,7 +164,7 @@ def plan() -> ReconstructionPlan:
 
 @pytest.fixture
 def mep_plan(plan: ReconstructionPlan, prior: Path) -> ReconstructionPlan:
-    """One sample of six steps after three gradient steps."""
+    """One sample of six steps after three gradient steps, and none after it."""
     return plan.replace(
         method="mep",
         prior=str(prior),
@@ -173,4 +173,5 @@ def mep_plan(plan: ReconstructionPlan, prior: Path) -> ReconstructionPlan:
         gradient={"iterations": 3},
         start_logsnr=-3.0,
         end_logsnr=6.0,
+        finish_iterations=0,
     )

@@ -76,6 +76,23 @@ def test_several_samples_end_as_their_mean_and_spread(dataset, mep_plan):
     np.testing.assert_array_equal(snapshots[10].volume.data, singles[0])
 
 
+def test_the_mean_of_the_samples_ends_with_gradient_steps(dataset, mep_plan):
+    plan = mep_plan.replace(samples=2, finish_iterations=4)
+    *_, mean = reconstruct(dataset, plan.replace(finish_iterations=0))
+    snapshots = list(reconstruct(dataset, plan))
+    assert [s.step for s in snapshots] == list(range(1, 20))
+    assert [s.stage for s in snapshots[15:]] == 4 * ["finish"]
+    last = snapshots[-1]
+    assert (last.total, last.samples) == (19, 2)
+    # how much samples differ stays known, and what was found is nearer to the data
+    np.testing.assert_array_equal(last.spread.data, mean.spread.data)
+    assert last.residual < 0.8 * snapshots[15].residual
+    # the first of these steps is judged where it begins: at the mean
+    np.testing.assert_allclose(
+        last.volume.data, mean.volume.data, atol=0.2 * mean.volume.data.max()
+    )
+
+
 @pytest.mark.parametrize("start", ["noise", "gradient"])
 @pytest.mark.parametrize("gradient_at", ["prediction", "network"])
 def test_mep_with_a_prior_of_white_noise_finds_the_specimen(

@@ -36,7 +36,7 @@ BAD = [
     ({"guidance": {"strength": float("nan")}}, r"guidance\.strength = nan: .*finite"),
     ({"object": {"wave_oversampling": 9}}, r"object\.wave_oversampling = 9"),
     ({"start_logsnr": 5.0, "end_logsnr": 4.0}, r"start_logsnr 5\.0 must lie below end_logsnr 4\.0"),
-    ({"end_logsnr": -5.0}, r"start_logsnr 1\.0 must lie below end_logsnr -5\.0"),
+    ({"end_logsnr": -5.0}, r"start_logsnr 2\.0 must lie below end_logsnr -5\.0"),
 ]
 
 

@@ -23,6 +23,15 @@ def test_volumes_are_those_of_the_cpu(library, settings):
     assert (on_gpu - on_cpu).abs().max() < 1e-4 * on_cpu.abs().max()
 
 
+def test_volumes_made_ahead_are_ready_when_they_are_used(library, settings):
+    source = VolumeSource(library, settings, "cuda", workers=2)
+    stream = source.stream(0, 64, 64)
+    totals = [next(stream).sum((1, 2, 3)) for _ in range(20)]  # nothing waits for the device
+    for step, total in enumerate(totals):
+        expected = source(64 * step, 64).sum((1, 2, 3))
+        torch.testing.assert_close(total, expected, rtol=1e-4, atol=1e-2)
+
+
 def test_a_run_learns_resumes_and_exports(library, settings, tmp_path):
     settings = replace(settings, volumes=settings.batch * 60)
     first = list(train(library, settings, tmp_path, device="cuda", log_every=10))

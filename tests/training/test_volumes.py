@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from napari_mep.training.volumes import VolumeSource, data_scale
+from napari_mep.training.volumes import VolumeSource, _ahead, data_scale
 
 
 def test_volume_n_depends_on_seed_and_n_alone(library, settings):
@@ -18,6 +18,34 @@ def test_volume_n_depends_on_seed_and_n_alone(library, settings):
     torch.testing.assert_close(source(5, 1), batch[2:3])
     other = VolumeSource(library, replace(settings, seed=1))
     assert not torch.allclose(other(3, 4), batch)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_stream_is_the_volumes_in_order(library, settings, workers):
+    source = VolumeSource(library, settings, workers=workers)
+    stream = source.stream(4, 20, 30)
+    for first in (4, 34, 64):
+        assert torch.equal(next(stream), source(first, 20))
+
+
+def test_batches_made_ahead_are_the_same_and_their_errors_arrive():
+    made = []
+
+    def batches():
+        for value in range(3):
+            made.append(value)
+            yield torch.tensor(value)
+        raise ValueError("no more")
+
+    ahead = _ahead(batches(), torch.device("cpu"))
+    assert [int(next(ahead)) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="no more"):
+        next(ahead)
+
+    ahead = _ahead(batches(), torch.device("cpu"))
+    assert int(next(ahead)) == 0
+    ahead.close()  # the training loop ends; the batch under way is finished and dropped
+    assert made == [0, 1, 2, 0, 1]
 
 
 def test_volumes_are_phases_of_different_views(library, settings):

@@ -267,7 +267,8 @@ def test_an_empty_viewer_says_what_to_do(qtbot, viewer_model):
     qtbot.addWidget(widget)
     assert widget.prepared.volumes == ()
     assert not any(button.isEnabled() for button in widget.bar.buttons.values())
-    assert "tick two volumes" in widget.inspector.map._message
+    assert "Nothing to compare yet" in widget.message.text()
+    assert widget.inspector.map._message == "no volume"
     for index in range(widget.inspector.tabs.count()):
         widget.inspector.tabs.setCurrentIndex(index)
     widget.close_down()

@@ -14,7 +14,13 @@ from napari_mep.reconstruction import ReconstructionPlan
 from napari_mep.widgets import demo
 
 PLAN = ReconstructionPlan.parse(
-    {"steps": 2, "samples": 1, "gradient": {"iterations": 2}, "device": "cpu"}
+    {
+        "steps": 2,
+        "samples": 1,
+        "gradient": {"iterations": 2},
+        "finish_iterations": 1,
+        "device": "cpu",
+    }
 )
 
 
@@ -37,7 +43,7 @@ def test_the_whole_demo(tmp_path):
     assert seen[-1] == (36, 36)
     volume, record = read_reconstruction(tmp_path / "reconstruction.ome.zarr")
     assert volume.data.std() > 0
-    assert (record["step"], record["total"]) == (4, 4)
+    assert (record["step"], record["total"]) == (5, 5)
     assert ReconstructionPlan.parse(record["plan"]) == PLAN
     with Image.open(tmp_path / "screenshot.png") as picture:
         assert picture.width >= 1000

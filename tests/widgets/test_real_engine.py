@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from napari_mep.data.calibration import Calibration
 from napari_mep.data.dataset import DiffractionDataset
 from napari_mep.data.native import write_dataset
 from napari_mep.export.ome_zarr import read_reconstruction
+from napari_mep.reconstruction.baselines import BASELINES
 from napari_mep.reconstruction.plan import ReconstructionPlan
 from napari_mep.widgets import ReconstructWidget
 from napari_mep.widgets._job import JobState
@@ -69,6 +71,39 @@ def test_stop_ends_a_real_run_at_once_and_keeps_the_result(qtbot, widget, tmp_pa
     np.testing.assert_array_equal(exported.data, volume.data)
     assert provenance["step"] == record["step"]
     assert "dataset_path" not in provenance
+
+
+def test_a_baseline_that_crashes_says_its_last_lines_and_the_viewer_lives(
+    qtbot, widget, tmp_path, monkeypatch
+):
+    """As a package would: one iteration arrives, then its process ends in an exception."""
+    (tmp_path / "a_child.py").write_text(
+        "import numpy as np\n"
+        "from napari_mep.reconstruction.baselines._child import main\n"
+        "def run(job, report):\n"
+        "    report(1, 0.5, np.ones(job.object_shape, np.float32))\n"
+        "    raise MemoryError('no room for <object>')\n"
+        "main(run)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    broken = dataclasses.replace(BASELINES["lsq-ml"], module="a_child")
+    monkeypatch.setattr("napari_mep.reconstruction.baselines.solve.BASELINES", {"lsq-ml": broken})
+    widget.set_plan(ReconstructionPlan(method="lsq-ml"))
+    qtbot.waitUntil(lambda: not widget._checking.busy, timeout=30_000)
+    widget.controls.run_button.click()
+    qtbot.waitUntil(lambda: widget.state is JobState.FAILED, timeout=20_000)
+    said = widget.controls.message.text()
+    assert "LSQ-ML (Pty-Chi) ended with exit code 1 after 1 of 200 iterations" in said
+    assert "MemoryError: no room for &lt;object&gt;" in said
+    volume, record = widget.result
+    assert record["step"] == 1
+    assert record["baseline"]["package"] == "ptychi"
+    np.testing.assert_array_equal(widget.layer.data, volume.data)
+    # Nothing is in the way of another run.
+    widget.set_plan(ReconstructionPlan(method="gradient", gradient={"iterations": 2}))
+    qtbot.waitUntil(widget.controls.run_button.isEnabled)
+    widget.controls.run_button.click()
+    qtbot.waitUntil(lambda: widget.state is JobState.DONE, timeout=20_000)
 
 
 def test_the_real_preflight_disables_run(qtbot, widget):

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_mep.benchmark.methods import Method
 from napari_mep.benchmark.records import SCORES, dose_text
 from napari_mep.benchmark.report import Report
 from napari_mep.benchmark.statistics import by_crystal
 from napari_mep.benchmark.sweeps import QUANTITIES, sweeps
 from napari_mep.errors import ExportError
 from napari_mep.evaluation import paired_bootstrap
+from napari_mep.reconstruction.baselines import BASELINES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,10 +37,15 @@ _TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class _Series:
-    """One line: for each place on the x axis the method and dose whose results lie there."""
+    """One line: for each place on the x axis the method and dose whose results lie there.
+
+    `look` chooses colour and marker, `hollow` an empty marker and a dashed line.
+    """
 
     name: str
     places: tuple[tuple[str | None, float], ...]
+    look: int
+    hollow: bool = False
 
 
 def write_figures(report: Report, stem: Path) -> list[Path]:
@@ -63,14 +70,14 @@ def write_figures(report: Report, stem: Path) -> list[Path]:
     """
     doses = sorted({result.dose_e_per_A2 for result in report.results})
     by_dose = [
-        _Series(method.label, tuple((method.label, dose) for dose in doses))
-        for method in report.methods
+        _Series(method.label, tuple((method.label, dose) for dose in doses), *look)
+        for method, look in zip(report.methods, _looks(report.methods), strict=True)
     ]
     written = [_draw(report, by_dose, [dose_text(d) for d in doses], "dose (e/Å²)", stem)]
     for quantity, axis in QUANTITIES.items():
         found = sweeps(report.methods, quantity)
         numbers = sorted({number for one in found for number, _ in one})
-        series = []
+        series: list[_Series] = []
         for one in found:
             label = {number: method.label for number, method in one}
             which = f"{one[0][1].label} ... {one[-1][1].label}, " if len(found) > 1 else ""
@@ -78,13 +85,27 @@ def write_figures(report: Report, stem: Path) -> list[Path]:
                 _Series(
                     f"{which}{dose_text(dose)} e/Å²",
                     tuple((label.get(number), dose) for number in numbers),
+                    len(series) + index,
                 )
-                for dose in doses
+                for index, dose in enumerate(doses)
             ]
         if series:
             path = stem.with_name(f"{stem.name}-{quantity}")
             written.append(_draw(report, series, [f"{n:,}" for n in numbers], axis, path))
     return written
+
+
+def _looks(methods: Sequence[Method]) -> list[tuple[int, bool]]:
+    """Colour and fill of each: presets of another package's solver differ in the fill alone."""
+    solvers = [
+        method.plan.method if method.plan.method in BASELINES else method.label
+        for method in methods
+    ]
+    colours = list(dict.fromkeys(solvers))
+    return [
+        (colours.index(solver), solver in BASELINES and method.plan.baseline.preset == "paper")
+        for method, solver in zip(methods, solvers, strict=True)
+    ]
 
 
 def _draw(
@@ -101,7 +122,7 @@ def _draw(
         for ax, score in zip(row, SCORES, strict=True):
             for index, one in enumerate(series):
                 shift = 0.6 * ((index + 0.5) / len(series) - 0.5)
-                _plot(ax, report, group, score, one, index, shift)
+                _plot(ax, report, group, score, one, shift)
             _style(ax, places)
         row[0].set_ylabel(group)
     for ax, score in zip(axes[0], SCORES, strict=True):
@@ -110,7 +131,7 @@ def _draw(
         ax.set_xlabel(axis)
     handles, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(
-        handles, names, loc="outside upper center", ncols=min(6, len(names)), frameon=False
+        handles, names, loc="outside upper center", ncols=min(8, len(names)), frameon=False
     )
     path = stem.with_name(f"{stem.name}.png")
     try:
@@ -121,11 +142,9 @@ def _draw(
     return path
 
 
-def _plot(
-    ax: Axes, report: Report, group: str, score: str, series: _Series, index: int, shift: float
-) -> None:
+def _plot(ax: Axes, report: Report, group: str, score: str, series: _Series, shift: float) -> None:
     """Every crystal as a faint dot, the mean with its 95 % bootstrap interval."""
-    colour, marker = _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
+    colour, marker = _COLOURS[series.look % len(_COLOURS)], _MARKERS[series.look % len(_MARKERS)]
     at, means, low, high = [], [], [], []
     for place, (label, dose) in enumerate(series.places):
         results = [
@@ -150,9 +169,11 @@ def _plot(
         color=colour,
         marker=marker,
         markersize=6,
-        markeredgecolor="white",
-        markeredgewidth=0.6,
+        markerfacecolor="white" if series.hollow else colour,
+        markeredgecolor=colour if series.hollow else "white",
+        markeredgewidth=1.2 if series.hollow else 0.6,
         linewidth=1.0,
+        linestyle="--" if series.hollow else "-",
         elinewidth=1.4,
         capsize=2.5,
         zorder=2,

@@ -9,26 +9,28 @@ from typing import Any, get_args
 
 from napari_mep.errors import PlanError
 from napari_mep.prior.catalogue import load_card
-from napari_mep.reconstruction.baselines.catalogue import baseline_record
+from napari_mep.reconstruction.baselines.catalogue import BASELINES, baseline_record
 from napari_mep.reconstruction.plan import ReconstructionPlan
 
-__all__ = ["METHODS", "Method", "parse_methods"]
+__all__ = ["DEFAULT", "METHODS", "Method", "parse_methods"]
 
 METHODS: tuple[str, ...] = get_args(ReconstructionPlan.model_fields["method"].annotation)
 """Names that `ReconstructionPlan.method` knows."""
 
+DEFAULT: tuple[str, ...] = (*METHODS, *(f"{name}:tuned" for name in BASELINES))
+"""What is compared unless the user names something: other packages also at their best."""
+
 _OF_THE_PRIOR = {
-    *(
-        "prior",
-        "steps",
-        "samples",
-        "start",
-        "start_logsnr",
-        "start_detail_invA",
-        "end_logsnr",
-        "eta",
-        "guidance",
-    ),
+    "prior",
+    "steps",
+    "samples",
+    "start",
+    "start_logsnr",
+    "start_detail_invA",
+    "finish_iterations",
+    "end_logsnr",
+    "eta",
+    "guidance",
     "tile_overlap",
 }
 
@@ -70,7 +72,7 @@ class Method:
 
 
 def parse_methods(
-    texts: Sequence[str] = METHODS,
+    texts: Sequence[str] = DEFAULT,
     base: ReconstructionPlan | None = None,
     *,
     priors: Sequence[str] = (),

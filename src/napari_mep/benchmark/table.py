@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from napari_mep.benchmark.methods import Method
 from napari_mep.benchmark.records import SCORES, Result, dose_text
 from napari_mep.benchmark.report import Report
 from napari_mep.benchmark.statistics import Average, Comparison
@@ -221,7 +222,7 @@ def _cost(result: Result | None) -> str:
 
 def _settings(report: Report) -> list[str]:
     """Every setting of every method, one row each; a dash where a method does not have it."""
-    plans = [_flat(method.settings()) for method in report.methods]
+    plans = [_told(method) for method in report.methods]
     names = list(dict.fromkeys(name for plan in plans for name in plan))
     cells = [[f"`{name}`", *(_setting(plan, name) for plan in plans)] for name in names]
     priors = [
@@ -232,6 +233,16 @@ def _settings(report: Report) -> list[str]:
     ]
     table = _table(["setting", *(method.label for method in report.methods)], cells)
     return [*(["\n".join(priors)] if priors else []), table]
+
+
+def _told(method: Method) -> dict[str, Any]:
+    """Settings by name, and what they come to where the plan leaves it to the method."""
+    values = _flat(method.settings()) | {"likelihood": method.plan.counting}
+    if "baseline.window" in values:
+        values["object.wave_oversampling"] = values.pop("baseline.window")
+    # PtyRAD begins a constraint in iteration None where it is not to be used.
+    off = [n for n, v in values.items() if v is None and n.startswith("baseline.options.")]
+    return values | dict.fromkeys(off, "off")
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

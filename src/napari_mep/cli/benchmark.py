@@ -54,7 +54,8 @@ def add_command(commands: Commands) -> None:
         "--methods",
         type=_words,
         metavar="M,...",
-        help="NAME, NAME:PRESET or LABEL=PLAN.toml; default: every method there is",
+        help="NAME, NAME:PRESET or LABEL=PLAN.toml; default: every method, those of other packages "
+        "as in the paper and tuned",
     )
     add("--plan", type=Path, metavar="PLAN.toml", help="settings that all methods share")
     add("--prior", type=_words, default=(), metavar="P,...", help="run mep with each of these")
@@ -79,7 +80,7 @@ def add_command(commands: Commands) -> None:
 
 def _benchmark(a: argparse.Namespace) -> None:
     from napari_mep.benchmark.cases import make_tasks, read_views
-    from napari_mep.benchmark.methods import METHODS, parse_methods
+    from napari_mep.benchmark.methods import DEFAULT, parse_methods
     from napari_mep.benchmark.records import Records
     from napari_mep.benchmark.report import make_report, read_results, report_values
     from napari_mep.benchmark.specimens import find_specimens
@@ -90,7 +91,7 @@ def _benchmark(a: argparse.Namespace) -> None:
     plan = ReconstructionPlan.from_toml(a.plan) if a.plan else ReconstructionPlan()
     if a.device is not None:
         plan = plan.replace(device=a.device)
-    methods = parse_methods(a.methods or METHODS, plan, priors=a.prior, steps=a.steps)
+    methods = parse_methods(a.methods or DEFAULT, plan, priors=a.prior, steps=a.steps)
     experiment = Experiment(**experiment_settings(a))
     specimens = find_specimens(a.crystals, a.zone_axes, a.limit)
     if a.output.exists() and not a.output.is_dir():
@@ -172,8 +173,14 @@ def _write(report: Report, folder: Path) -> list[Path]:
 
 
 def _command() -> str:
-    arguments = [word for word in sys.argv[1:] if word not in ("--reprint", "--json")]
-    return shlex.join(["napari-mep", *arguments])
+    """What computes the page from nothing: without what only says where results lie already."""
+    kept: list[str] = []
+    of_merge = False
+    for word in sys.argv[1:]:
+        of_merge = word == "--merge" or (of_merge and not word.startswith("-"))
+        if not of_merge and word not in ("--reprint", "--json"):
+            kept.append(word)
+    return shlex.join(["napari-mep", *kept])
 
 
 def _say(line: str) -> None:

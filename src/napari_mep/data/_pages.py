@@ -23,9 +23,12 @@ def give_back(block: Any) -> None:
         What was read and has been copied since; anything but part of a memory map that is only
         read is left alone, for pages that somebody changed may exist in memory alone.
     """
-    if not isinstance(block, np.ndarray) or block.flags.writeable:
-        return
     while isinstance(block, np.ndarray):
         block = block.base
-    if isinstance(block, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+    if not isinstance(block, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        return
+    # The map's own word counts: a view may be read-only over a copy-on-write map with changes.
+    with memoryview(block) as view:
+        changeable = not view.readonly
+    if not changeable:
         block.madvise(mmap.MADV_DONTNEED)

@@ -24,7 +24,7 @@ __all__ = [
     "ReconstructionPlan",
 ]
 
-START_LOGSNR = {"noise": -13.37, "gradient": 1.0}
+START_LOGSNR = {"noise": -13.37, "gradient": 2.0}
 """Where sampling starts unless the plan says otherwise: k = 800, and k = 0.6 for a warm start."""
 
 
@@ -134,8 +134,8 @@ class ReconstructionPlan(_Frozen):
         "mep",
         description="Which solver: with the prior (mep), without (gradient), or another package's.",
     )
-    prior: str = Field("perovskite", description="Name of a shipped prior or path of its weights.")
-    steps: int = Field(8, ge=2, le=10_000, description="Sampling steps of each sample.")
+    prior: str = Field("crystals", description="Name of a shipped prior or path of its weights.")
+    steps: int = Field(6, ge=2, le=10_000, description="Sampling steps of each sample.")
     samples: int = Field(
         4,
         ge=1,
@@ -150,7 +150,7 @@ class ReconstructionPlan(_Frozen):
         None,
         ge=-20,
         le=10,
-        description="Where sampling starts; None: -13.4 (noise), 1 (gradient).",
+        description="Where sampling starts; None: -13.4 (noise), 2 (gradient).",
     )
     start_detail_invA: float = Field(
         2.5,

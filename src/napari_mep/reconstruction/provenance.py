@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_mep import __version__
 from napari_mep.prior.catalogue import load_card
+from napari_mep.reconstruction.baselines.catalogue import baseline_record
 
 if TYPE_CHECKING:
     from napari_mep.data.dataset import DiffractionDataset
@@ -63,6 +64,7 @@ def provenance(
             "python": platform.python_version(),
             **{name: version(name) for name in _PACKAGES},
         },
+        **baseline_record(plan),
     }
     if plan.method == "mep":
         card = load_card(plan.prior)

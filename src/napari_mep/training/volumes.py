@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count as count_from
 from typing import Any
 
@@ -70,7 +71,10 @@ class VolumeSource:
         return torch.cat([self.renderer.render(atoms) for atoms in chunks])
 
     def stream(self, first: int, count: int, stride: int) -> Iterator[Tensor]:
-        """The volumes first ... first + count - 1, then those `stride` further on, without end."""
+        """The volumes first ... first + count - 1, then those `stride` further on, without end.
+
+        On a GPU the next ones are made while the network is busy with the last.
+        """
         loader = DataLoader(
             self._boxes,
             batch_size=None,
@@ -81,10 +85,35 @@ class VolumeSource:
             generator=torch.Generator(),  # the global one is not ours to advance
             worker_init_fn=_leave_ctrl_c_to_parent,
         )
-        chunks = iter(loader)
+        chunks, parts = iter(loader), range(len(_spans(first, count)))
+        batches = (
+            torch.cat([self.renderer.render(next(chunks)) for _ in parts]) for _ in count_from()
+        )
+        device = self.renderer.device
+        return batches if device.type == "cpu" else _ahead(batches, device)
+
+
+def _ahead(batches: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:
+    """The same batches, one of them always under way in a thread, on a CUDA stream of its own."""
+    stream = None
+    if device.type == "cuda":
+        stream = torch.cuda.Stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))  # for the tables of the renderer
+
+    def make() -> tuple[Tensor, Any]:
+        with torch.cuda.stream(stream):  # None changes nothing
+            return next(batches), None if stream is None else stream.record_event()
+
+    with ThreadPoolExecutor(1, "volumes") as pool:
+        upcoming = pool.submit(make)
         while True:
-            parts = [self.renderer.render(next(chunks)) for _ in _spans(first, count)]
-            yield torch.cat(parts)
+            batch, made = upcoming.result()
+            upcoming = pool.submit(make)
+            if made is not None:
+                here = torch.cuda.current_stream(device)
+                here.wait_event(made)
+                batch.record_stream(here)
+            yield batch
 
 
 class _Boxes(Dataset[PackedAtoms]):

@@ -69,6 +69,7 @@ _ADVANCED = {
     "start_logsnr": Look("Start logSNR", step=0.5, start=-3.0),
     "start_detail_invA": Look("Detail of the start", unit="1/Å", step=0.1),
     "end_logsnr": Look("End logSNR", step=0.5),
+    "finish_iterations": Look("Gradient steps at the end"),
     "eta": Look("Stochasticity η", step=0.1),
     "likelihood": Look("Likelihood"),
     "preprocessing": Look("Preprocessing"),
@@ -81,6 +82,7 @@ _ONLY_MEP = {
     "start_logsnr",
     "start_detail_invA",
     "end_logsnr",
+    "finish_iterations",
     "eta",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -84,6 +85,8 @@ def test_each_of_them_works(method, beam_stop, few, truth, command):
     assert summary["method"] == record["method"] == method
     assert summary["steps"] == summary["total"] == total
     assert record["plan"]["baseline"]["iterations"] == total
+    assert record["baseline"]["package"] == BASELINES[method].package
+    assert record["baseline"]["options"] == BASELINES[method].presets["tuned"].options
     assert summary["residual"] < 0.15
     assert agreement(volume, truth) > 0.85
 
@@ -112,6 +115,9 @@ def test_stop_keeps_the_last_iteration_and_the_residual_is_ours(dataset, few, pl
         snapshots.append(snapshot)
         if snapshot.step == 2:
             stop.set()
+            began = time.monotonic()
+    # The generator has ended, so the package's process has, however long its 100,000 passes take.
+    assert time.monotonic() - began < 1.0
     first, last = snapshots[0], snapshots[-1]
     assert last.step == 2
     assert last.volume is not None

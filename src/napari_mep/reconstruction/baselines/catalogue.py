@@ -119,13 +119,14 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
                 {
                     # The paper names no settings: Pty-Chi's defaults, batch and passes of Adam.
                     "paper": BaselineSettings(200, 1.0, 32),
+                    # Heavy columns may need thirty passes to leave a first, wrong turn of phase.
                     "tuned": BaselineSettings(
-                        25,
+                        40,
                         1.0,
                         32,
                         options={
                             "hard_limits": {"abs_lim": [1.0, 1.0], "phase_lim": [0.0, math.pi]},
-                            "scheduler": _falling(0.9),
+                            "multislice_regularization": 0.3,
                         },
                     ),
                 },
