@@ -1,4 +1,4 @@
-"""Precision: what "auto" means, and that bfloat16 trains."""
+"""Training in bfloat16: the weights stay float32, and the card says what was used."""
 
 from __future__ import annotations
 
@@ -8,27 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from napari_mep.errors import PlanError
-from napari_mep.training import precision
 from napari_mep.training.checkpoint import read_checkpoint
 from napari_mep.training.export import export_prior
 from napari_mep.training.loop import train
-from napari_mep.training.precision import resolve_precision
-
-CPU = torch.device("cpu")
-
-
-@pytest.mark.parametrize("fast", [True, False])
-def test_auto_takes_bfloat16_where_it_is_fast(monkeypatch, fast):
-    monkeypatch.setattr(precision, "_has_bfloat16", lambda device: fast)
-    assert resolve_precision("auto", CPU) == (torch.bfloat16 if fast else torch.float32)
-    assert resolve_precision("float32", CPU) == torch.float32
-    assert resolve_precision("bfloat16", CPU) == torch.bfloat16
-
-
-def test_bfloat16_is_refused_where_there_is_none():
-    with pytest.raises(PlanError, match="not on mps; use auto"):
-        resolve_precision("bfloat16", torch.device("mps"))
 
 
 @pytest.mark.usefixtures("small_network")

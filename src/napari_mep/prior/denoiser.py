@@ -33,6 +33,9 @@ class Denoiser:
         Noise levels it was trained on.
     energy_keV : float
         Beam energy of the phases it was trained on; `scale` is right for this energy only.
+    precision : torch.dtype
+        What the network multiplies in: torch.float32, or torch.bfloat16 where it runs faster (see
+        `napari_mep.prior.precision`). Everything around the network keeps its own.
     """
 
     network: nn.Module
@@ -41,6 +44,7 @@ class Denoiser:
     tile_shape: tuple[int, int, int]
     logsnr_range: tuple[float, float]
     energy_keV: float = 300.0
+    precision: torch.dtype = torch.float32
 
     def __call__(self, x: Tensor, logsnr: float) -> Tensor:
         """Posterior mean of the clean volume under the prior.
@@ -63,5 +67,8 @@ class Denoiser:
         alpha, sigma = (float(v) for v in alpha_sigma(torch.tensor(logsnr, dtype=torch.float64)))
         z = alpha * x
         batch_level = level.to(x.device, torch.float32).expand(len(x))
-        v = self.network(z.float(), batch_level).to(x.dtype)
+        reduced = self.precision != torch.float32
+        with torch.autocast(x.device.type, self.precision if reduced else None, reduced):
+            v = self.network(z.float(), batch_level)
+        v = v.to(x.dtype)
         return alpha * z - sigma * v

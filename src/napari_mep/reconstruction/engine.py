@@ -19,6 +19,7 @@ from napari_mep.errors import DeviceError, SolverError
 from napari_mep.physics.optics import interaction_constant
 from napari_mep.prior.device import resolve_device
 from napari_mep.prior.files import load_prior
+from napari_mep.prior.precision import resolve_precision
 from napari_mep.reconstruction.baselines import BASELINES
 from napari_mep.reconstruction.baselines.catalogue import check_baseline
 from napari_mep.reconstruction.baselines.solve import problem_plan, solve_baseline
@@ -84,6 +85,7 @@ def reconstruct(
         if plan.method == "mep":
             energy_keV = dataset.calibration.beam_energy_keV
             denoiser = _at_energy(load_prior(plan.prior, device), energy_keV)
+            denoiser = replace(denoiser, precision=resolve_precision(plan.precision, device))
         outside = plan.method in BASELINES
         if outside:
             check_baseline(plan, device)

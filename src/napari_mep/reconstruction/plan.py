@@ -184,6 +184,11 @@ class ReconstructionPlan(_Frozen):
     tile_overlap: float = Field(0.25, ge=0, lt=1, description="Lateral overlap of prior tiles.")
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of every random number.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Arithmetic of the prior's network; auto: bfloat16 where the device has it in "
+        "hardware. The data term is float32 always.",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

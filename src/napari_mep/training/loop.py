@@ -19,12 +19,12 @@ from torch.func import functional_call
 from napari_mep.crystals.library import CrystalLibrary
 from napari_mep.errors import SolverError
 from napari_mep.prior.denoiser import Denoiser
+from napari_mep.prior.precision import resolve_precision
 from napari_mep.prior.schedule import alpha_sigma
 from napari_mep.prior.unconditional import sample_prior
 from napari_mep.prior.unet import PRESETS, UNet3D
 from napari_mep.training.checkpoint import load_checkpoint, save_checkpoint
 from napari_mep.training.noise_levels import NoiseLevels
-from napari_mep.training.precision import resolve_precision
 from napari_mep.training.ranks import Ranks
 from napari_mep.training.run_directory import (
     SETTINGS_NAME,

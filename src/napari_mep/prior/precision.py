@@ -1,8 +1,8 @@
-"""In which arithmetic the network is trained.
+"""In which arithmetic the network runs, in training and in sampling.
 
-Weights, their moments, the loss and the noising stay in float32. Only the network runs in bfloat16,
-where the device multiplies it in hardware: there it is two to four times faster, and rounding its
-input by 0.2 % is small beside the noise that the input carries.
+Weights, their moments, the loss, the noising and the data term stay in float32. Only the network
+runs in bfloat16, where the device multiplies it in hardware: there it is two to five times faster,
+and rounding its input by 0.2 % is small beside the noise that the input carries.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     precision : str
         ``float32``, ``bfloat16`` or ``auto``.
     device : torch.device
-        Where the network is trained.
+        Where the network runs.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
         return torch.float32
     fast = _has_bfloat16(device)
     if precision == "bfloat16" and not fast and device.type not in ("cpu", "cuda"):
-        raise PlanError(f"training precision 'bfloat16': not on {device.type}; use auto")
+        raise PlanError(f"precision 'bfloat16': not on {device.type}; use auto")
     return torch.bfloat16 if fast or precision == "bfloat16" else torch.float32
 
 
