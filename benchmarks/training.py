@@ -25,10 +25,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from napari_mep.crystals.library import CrystalLibrary
 from napari_mep.prior.device import resolve_device
+from napari_mep.prior.precision import resolve_precision
 from napari_mep.prior.schedule import alpha_sigma
 from napari_mep.prior.unet import PRESETS, UNet3D
 from napari_mep.training.loop import train
-from napari_mep.training.precision import resolve_precision
 from napari_mep.training.settings import TrainingSettings
 from napari_mep.training.volumes import VolumeSource
 

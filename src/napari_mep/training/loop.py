@@ -84,7 +84,8 @@ def train(
         Training time between checkpoints; SIGTERM, `stop`, the file ``stop`` and the end of the
         run save one too.
     sample_seconds : float, optional
-        Training time between unconditional samples; none are drawn by default.
+        Training time between unconditional samples, not counting the drawing of them; none are
+        drawn by default.
     log_every : int
         Steps between records.
     stop : threading.Event, optional
@@ -246,7 +247,9 @@ def train(
                 saved = seconds
             if sample_seconds is not None and seconds - sampled > sample_seconds:
                 sample()
-                sampled = seconds
+                # From its end on: where drawing takes long, training still has its share.
+                spent = time.monotonic() - last
+                sampled, logged = seconds + spent, logged + spent
         save()
 
 

@@ -9,10 +9,10 @@ train``) fills it; whoever wants to follow the run reads it and needs no connect
     One JSON object a line, appended every few steps. Keys: ``time`` (Unix, seconds), ``step``,
     ``volumes`` (seen so far), ``seconds`` (training time, all pieces of the run together),
     ``progress`` (0 to 1), ``eta_s`` (seconds left), ``volumes_per_second`` (since the previous
-    record), ``loss`` (the weighted objective, mean since the previous record), ``band_edges``
-    (n + 1 values of logSNR) and ``band_loss`` (n running means of the unweighted v-loss, null where
-    nothing was seen yet), ``learning_rate``, ``gradient_norm``. A resumed run first drops the lines
-    that are newer than its checkpoint.
+    record, but for the drawing of samples), ``loss`` (the weighted objective, mean since the
+    previous record), ``band_edges`` (n + 1 values of logSNR) and ``band_loss`` (n running means of
+    the unweighted v-loss, null where nothing was seen yet), ``learning_rate``, ``gradient_norm``. A
+    resumed run first drops the lines that are newer than its checkpoint.
 ``checkpoint.safetensors``
     All that resuming needs; replaced as a whole, so it is never half written.
 ``process.json``
