@@ -29,8 +29,8 @@ from napari_mep.training.settings import TrainingSettings
 IMAGES = Path("docs/images")
 WORK = Path("runs/train")  # relative, because the pictures show these paths
 LIBRARY, RUN = WORK / "library.npz", WORK / "prior-1"
-MINUTES = 4.0
-SHOWN = 0.8  # share of the run after which its picture is taken
+MINUTES = 6.0
+SHOWN = 0.96  # share of the run after which its picture is taken
 SIZE_PX = (1500, 940)
 DOCK_PX = 430
 COLOURS = 160
@@ -60,6 +60,7 @@ def main() -> None:
     with training():
         wait(lambda: widget.history.last is not None, 120)
         wait(lambda: widget.history.last["progress"] > SHOWN, 120 * MINUTES)
+        wait(lambda: not widget.samples.busy)
         show(viewer, widget.crystals.block, widget.samples.block)
         save(viewer, "train-watch")
         wait(lambda: not widget.phase.busy, 60 * MINUTES)
@@ -73,7 +74,7 @@ def training() -> Iterator[None]:
     path = WORK / "settings.json"
     path.write_text(json.dumps(settings.to_dict()), encoding="utf-8")
     command = [sys.executable, "-m", "napari_mep.cli", "train", str(LIBRARY), "-o", str(RUN)]
-    command += ["--settings", str(path), "--sample-minutes", "0.4", "--checkpoint-minutes", "1"]
+    command += ["--settings", str(path), "--sample-minutes", "0.6", "--checkpoint-minutes", "1"]
     process = subprocess.Popen(command)
     try:
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,12 +18,15 @@ from napari_mep.crystals.structure import Crystal
 from napari_mep.errors import DeviceError
 from napari_mep.training.run_directory import (
     CHECKPOINT_NAME,
+    SETTINGS_NAME,
+    claim,
     is_running,
     read_metrics,
     read_process,
     request_stop,
     sample_files,
 )
+from napari_mep.training.settings import TrainingSettings
 from napari_mep.widgets import _train_monitor
 from napari_mep.widgets._train_state import Phase
 from napari_mep.widgets.train import TrainWidget
@@ -107,7 +111,6 @@ def test_a_missing_gpu_is_told_before_anything_starts(make, qtbot, run):
 
 
 def test_the_preview_shows_what_the_network_will_see(make, qtbot, library, viewer_model):
-    from napari_mep.training.settings import TrainingSettings
     from napari_mep.training.volumes import VolumeSource
 
     widget = make()
@@ -189,6 +192,18 @@ def test_a_run_outlives_its_widget_and_is_found_again(make, qtbot, run):
     again.stop()
     reaches(qtbot, again, Phase.STOPPED)
     assert again.controls.start_button.isEnabled()
+
+
+def test_the_settings_of_a_run_that_is_still_loading_are_shown_when_they_come(make, qtbot, run):
+    widget = make()
+    with claim(run):
+        reaches(qtbot, widget, Phase.RUNNING)
+        assert widget.controls.status.text().startswith("training; the first figures")
+        text = json.dumps(TrainingSettings(minutes=4.0, batch=12).to_dict())
+        (run / SETTINGS_NAME).write_text(text)
+        qtbot.waitUntil(lambda: widget.form.batch.value() == 12)
+        assert widget.form.minutes.value() == 4
+        assert widget.tabs.currentIndex() == 1
 
 
 def test_a_run_outlives_the_program_that_started_it(run, library, qtbot):

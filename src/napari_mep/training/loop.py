@@ -31,6 +31,7 @@ from napari_mep.training.run_directory import (
     append_metrics,
     claim,
     forget_metrics_after,
+    replace_text,
     stop_requested,
     write_sample,
     writing,
@@ -139,7 +140,7 @@ def train(
             forget_metrics_after(run_dir, seen)
             with writing(run_dir):
                 text = json.dumps(settings.to_dict(), indent=2)
-                (run_dir / SETTINGS_NAME).write_text(text, encoding="utf-8")
+                replace_text(run_dir / SETTINGS_NAME, text)
 
         def save() -> None:
             if not ranks.leads:
