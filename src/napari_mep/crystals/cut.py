@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from napari_mep.crystals.occupancy import alternatives
 from napari_mep.crystals.structure import AtomBox, Crystal
 from napari_mep.errors import CrystalError
 
-__all__ = ["cut_box", "parse_zone_axis", "zone_axis_rotation"]
+__all__ = ["cut_box", "fill_box", "oriented_cell", "parse_zone_axis", "zone_axis_rotation"]
 
 _NAMED_AXES = {"a": (1, 0, 0), "b": (0, 1, 0), "c": (0, 0, 1)}
 
@@ -64,6 +65,37 @@ def zone_axis_rotation(cell_A: np.ndarray, axis: Sequence[int]) -> np.ndarray:
     return np.stack([x_axis, np.cross(beam, x_axis), beam])
 
 
+def oriented_cell(
+    cell_A: np.ndarray,
+    zone_axis: str | Sequence[int] = "c",
+    in_plane_deg: float = 0.0,
+    tilt_mrad: tuple[float, float] = (0.0, 0.0),
+) -> np.ndarray:
+    """Lattice vectors as rows in the (x, y, z) axes of a box, the zone axis along the beam (+z).
+
+    Parameters
+    ----------
+    cell_A : (3, 3) ndarray
+        Lattice vectors as rows, angstrom.
+    zone_axis, in_plane_deg, tilt_mrad
+        As in `cut_box`.
+    """
+    rotation = zone_axis_rotation(cell_A, parse_zone_axis(zone_axis))
+    turn = math.radians(in_plane_deg)
+    about_z = np.array(
+        [[math.cos(turn), -math.sin(turn), 0], [math.sin(turn), math.cos(turn), 0], [0, 0, 1.0]]
+    )
+    ty, tx = tilt_mrad[0] * 1e-3, tilt_mrad[1] * 1e-3
+    about_y = np.array(
+        [[math.cos(ty), 0, math.sin(ty)], [0, 1, 0], [-math.sin(ty), 0, math.cos(ty)]]
+    )
+    about_x = np.array(
+        [[1, 0, 0], [0, math.cos(tx), -math.sin(tx)], [0, math.sin(tx), math.cos(tx)]]
+    )
+    oriented: np.ndarray = cell_A @ (about_x @ about_y @ about_z @ rotation).T
+    return oriented
+
+
 def cut_box(
     crystal: Crystal,
     size_A: tuple[float, float, float],
@@ -72,10 +104,9 @@ def cut_box(
     in_plane_deg: float = 0.0,
     offset_A: tuple[float, float, float] = (0.0, 0.0, 0.0),
     tilt_mrad: tuple[float, float] = (0.0, 0.0),
+    rng: np.random.Generator | None = None,
 ) -> AtomBox:
     """Fill a box with crystal, the zone axis along the beam (+z).
-
-    Sites keep their occupancy out of the picture: draw it first for partially occupied crystals.
 
     Parameters
     ----------
@@ -91,25 +122,27 @@ def cut_box(
         Where the crystal's origin lies in the box, (z, y, x), angstrom.
     tilt_mrad : tuple of 2 floats
         Small misorientation about the y and x axes of the box, mrad.
+    rng : numpy.random.Generator, optional
+        Draws partially occupied sites, every cell by itself. Without one all their atoms are
+        there.
 
     Returns
     -------
     AtomBox
         Atoms with 0 <= position < size in each axis.
     """
-    rotation = zone_axis_rotation(crystal.cell_A, parse_zone_axis(zone_axis))
-    turn = math.radians(in_plane_deg)
-    about_z = np.array(
-        [[math.cos(turn), -math.sin(turn), 0], [math.sin(turn), math.cos(turn), 0], [0, 0, 1.0]]
-    )
-    ty, tx = tilt_mrad[0] * 1e-3, tilt_mrad[1] * 1e-3
-    about_y = np.array(
-        [[math.cos(ty), 0, math.sin(ty)], [0, 1, 0], [-math.sin(ty), 0, math.cos(ty)]]
-    )
-    about_x = np.array(
-        [[1, 0, 0], [0, math.cos(tx), -math.sin(tx)], [0, math.sin(tx), math.cos(tx)]]
-    )
-    cell = crystal.cell_A @ (about_x @ about_y @ about_z @ rotation).T  # rows, (x, y, z)
+    cell = oriented_cell(crystal.cell_A, zone_axis, in_plane_deg, tilt_mrad)
+    return fill_box(crystal, cell, size_A, offset_A, rng)
+
+
+def fill_box(
+    crystal: Crystal,
+    cell: np.ndarray,
+    size_A: tuple[float, float, float],
+    offset_A: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    rng: np.random.Generator | None = None,
+) -> AtomBox:
+    """`cut_box` with the crystal's cell as `oriented_cell` has turned it."""
     size_xyz = np.array(size_A[::-1], float)
     offset_xyz = np.array(offset_A[::-1], float)
 
@@ -126,9 +159,13 @@ def cut_box(
     reach = np.abs(cell).sum(0)
     origins = shifts @ cell + offset_xyz
     origins = origins[((origins > -reach) & (origins < size_xyz + reach)).all(1)]
-    positions = (origins[:, None, :] + (crystal.fractional @ cell)[None]).reshape(-1, 3)
+    choices = None if rng is None else alternatives(crystal)
+    fractional = crystal.fractional if choices is None else choices.fractional
+    positions = (origins[:, None, :] + (fractional @ cell)[None]).reshape(-1, 3)
     # Rounding noise must not scatter an atomic plane that lies on a face over both its sides.
     positions = np.round(positions, 6) + 0.0
     numbers = np.tile(crystal.numbers, len(origins))
     inside = ((positions >= 0) & (positions < size_xyz)).all(1)
+    if rng is not None and choices is not None:
+        inside &= choices.draw(len(origins), rng).reshape(-1)
     return AtomBox(numbers[inside], positions[inside][:, ::-1].copy(), size_A)

@@ -7,76 +7,29 @@ orthorhombic strain and off-centre cations, because real perovskites are seldom 
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import logging
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-
 import numpy as np
 
-from napari_mep.crystals.library import CrystalLibrary
 from napari_mep.crystals.structure import Crystal
-from napari_mep.errors import CrystalError
 
-__all__ = [
-    "HELD_OUT_PAIRS",
-    "distorted_perovskite",
-    "perovskite_library",
-    "read_cif_table",
-    "without_pairs",
-]
-
-_log = logging.getLogger(__name__)
+__all__ = ["TEST_PAIRS", "VALIDATION_PAIRS", "distorted_perovskite", "perovskite_cations"]
 
 
-def read_cif_table(path: str | Path) -> Iterator[Crystal]:
-    """Crystals of a CSV table (plain or gzipped) with a column ``cif``.
-
-    Rows that cannot be read are logged and left out.
-
-    Raises
-    ------
-    CrystalError
-        If the file is missing or has no such column.
-    """
-    from pymatgen.io.cif import CifParser
-
-    path = Path(path)
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8", newline="") as file:
-            text = file.read()
-    except OSError as err:
-        raise CrystalError(f"crystal table {path}: not readable ({err})") from None
-    reader = csv.DictReader(io.StringIO(text))
-    if "cif" not in (reader.fieldnames or ()):
-        raise CrystalError(f"crystal table {path}: no column 'cif'")
-    for row, record in enumerate(reader):
-        try:
-            (structure,) = CifParser.from_str(record["cif"]).parse_structures(
-                primitive=False, on_error="ignore"
-            )
-            yield Crystal(
-                structure.lattice.matrix,
-                np.array(structure.atomic_numbers),
-                structure.frac_coords,
-                name=structure.composition.reduced_formula,
-            )
-        except (ValueError, CrystalError) as err:
-            _log.warning("%s, row %d left out: %s", path, row, err)
+def perovskite_cations(crystal: Crystal) -> frozenset[int] | None:
+    """Atomic numbers of A and B if the crystal is a nearly cubic 5-atom ABX3 cell, else None."""
+    if len(crystal.numbers) != 5 or not _is_nearly_cubic(crystal.cell_A):
+        return None
+    ideal = _ideal_sites(crystal)
+    if ideal is None:
+        return None
+    on_bond = ideal[1].sum(1) == 0.5
+    cations = frozenset(crystal.numbers[~on_bond].tolist())
+    return None if cations & set(crystal.numbers[on_bond].tolist()) else cations
 
 
-def without_pairs(
-    crystals: Iterable[Crystal], pairs: Iterable[frozenset[int]]
-) -> Iterator[Crystal]:
-    """Crystals that contain none of the given pairs of elements (atomic numbers)."""
-    held_out = list(pairs)
-    for crystal in crystals:
-        elements = set(crystal.numbers.tolist())
-        if not any(pair <= elements for pair in held_out):
-            yield crystal
+def _is_nearly_cubic(cell_A: np.ndarray) -> bool:
+    edge = np.linalg.norm(cell_A, axis=1)
+    cosines = (cell_A @ cell_A.T) / np.outer(edge, edge) - np.eye(3)
+    return bool(edge.max() <= 1.25 * edge.min() and np.abs(cosines).max() < 0.2)
 
 
 def distorted_perovskite(crystal: Crystal, rng: np.random.Generator) -> Crystal | None:
@@ -98,7 +51,7 @@ def distorted_perovskite(crystal: Crystal, rng: np.random.Generator) -> Crystal 
         return None
     edge = np.linalg.norm(crystal.cell_A, axis=1)
     ideal = _ideal_sites(crystal)
-    if ideal is None or edge.max() > 1.25 * edge.min():
+    if ideal is None or not _is_nearly_cubic(crystal.cell_A):
         return None
     b_site, sites = ideal
 
@@ -126,6 +79,7 @@ def distorted_perovskite(crystal: Crystal, rng: np.random.Generator) -> Crystal 
         np.tile(crystal.numbers, len(index)),
         np.array(positions) @ np.linalg.inv(2 * cell),
         name=f"{crystal.name} (tilted)",
+        family=crystal.family,
     )
 
 
@@ -151,48 +105,27 @@ def _ideal_sites(crystal: Crystal) -> tuple[np.ndarray, np.ndarray] | None:
     return None
 
 
-# Cation pairs that the shipped perovskite prior never saw, in either role; they are its test set.
-HELD_OUT_PAIRS: tuple[frozenset[int], ...] = tuple(
-    frozenset(pair)
-    for pair in (
-        (38, 22),  # Sr Ti
-        (56, 22),  # Ba Ti
-        (20, 22),  # Ca Ti
-        (82, 22),  # Pb Ti
-        (19, 41),  # K Nb
-        (19, 73),  # K Ta
-        (11, 73),  # Na Ta
-        (19, 12),  # K Mg
-        (56, 40),  # Ba Zr
-        (57, 13),  # La Al
-        (57, 25),  # La Mn
-        (39, 13),  # Y Al
-        (55, 82),  # Cs Pb
-        (38, 44),  # Sr Ru
-    )
+def _pairs(*pairs: tuple[int, int]) -> tuple[frozenset[int], ...]:
+    return tuple(frozenset(pair) for pair in pairs)
+
+
+# Cation pairs, in either role, that no prior of ours is trained on: the benchmark's perovskites,
+# and those by which settings are chosen.
+TEST_PAIRS = _pairs(
+    (38, 22),  # Sr Ti
+    (56, 22),  # Ba Ti
+    (20, 22),  # Ca Ti
+    (82, 22),  # Pb Ti
+    (19, 41),  # K Nb
+    (19, 73),  # K Ta
+    (19, 12),  # K Mg
+    (56, 40),  # Ba Zr
+    (57, 13),  # La Al
+    (57, 25),  # La Mn
 )
-
-
-def perovskite_library(
-    tables: Iterable[str | Path], *, seed: int = 0, held_out: Iterable[frozenset[int]] | None = None
-) -> CrystalLibrary:
-    """Training library of a perovskite specialist: every cell as it is, and distorted once.
-
-    Parameters
-    ----------
-    tables : paths
-        CSV tables with a column ``cif`` (see `read_cif_table`).
-    seed : int
-        Seed of the distortions.
-    held_out : pairs of atomic numbers, optional
-        Cation pairs to leave out; `HELD_OUT_PAIRS` by default.
-    """
-    rng = np.random.default_rng(seed)
-    paths = [Path(table) for table in tables]
-    pairs = HELD_OUT_PAIRS if held_out is None else tuple(held_out)
-    cells = [c for path in paths for c in without_pairs(read_cif_table(path), pairs)]
-    relatives = (distorted_perovskite(c, rng) for c in cells)
-    return CrystalLibrary.from_crystals(
-        [*cells, *(c for c in relatives if c is not None)],
-        {path.name: "ABX3 cells, Castelli et al. 2012, as in CDVAE perov_5" for path in paths},
-    )
+VALIDATION_PAIRS = _pairs(
+    (11, 73),  # Na Ta
+    (39, 13),  # Y Al
+    (55, 82),  # Cs Pb
+    (38, 44),  # Sr Ru
+)

@@ -6,7 +6,6 @@ whether they come from a perfect crystal, a CIF file with partial occupancy or a
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from napari_mep.crystals.cif import draw_occupancy, read_cif
+from napari_mep.crystals.cif import read_cif
 from napari_mep.crystals.cut import cut_box
 from napari_mep.crystals.structure import AtomBox, Crystal
 from napari_mep.errors import CrystalError
@@ -140,30 +139,7 @@ def resolve(source: str | Path | Crystal | Sample) -> Sample:
 def _perfect(
     crystal: Crystal, size_A: Size, zone_axis: ZoneAxis, rng: np.random.Generator
 ) -> AtomBox:
-    return cut_box(_occupied(crystal, size_A, rng), size_A, zone_axis=zone_axis)
-
-
-def _occupied(crystal: Crystal, size_A: Size, rng: np.random.Generator) -> Crystal:
-    """The crystal without partial occupancy.
-
-    Sites are drawn in a supercell as large as the box, so that no vacancy repeats inside it.
-    """
-    assert crystal.occupancy is not None
-    if (crystal.occupancy > 1.0 - 1e-6).all():
-        return crystal
-    diagonal = math.hypot(*size_A)
-    # Spacing of the lattice planes: the supercell must span the box along every normal.
-    spacing = 1.0 / np.linalg.norm(np.linalg.inv(crystal.cell_A), axis=0)
-    repeats = np.ceil(diagonal / spacing).astype(int)
-    shifts = np.array(list(itertools.product(*(range(n) for n in repeats))))
-    supercell = Crystal(
-        crystal.cell_A * repeats[:, None],
-        np.tile(crystal.numbers, len(shifts)),
-        ((crystal.fractional[None] + shifts[:, None]) / repeats).reshape(-1, 3),
-        np.tile(crystal.occupancy, len(shifts)),
-        crystal.name,
-    )
-    return draw_occupancy(supercell, rng)
+    return cut_box(crystal, size_A, zone_axis=zone_axis, rng=rng)
 
 
 def _column_vacancies(
@@ -208,12 +184,12 @@ def _grain_boundary(
     They meet in the plane through the middle of the box normal to x, unrelaxed: where two atoms
     of different grains come too close, the one of the second grain is left out.
     """
-    occupied = _occupied(crystal, size_A, rng)
     left, right = (
         cut_box(
-            occupied,
+            crystal,
             size_A,
             zone_axis=zone_axis,
+            rng=rng,
             in_plane_deg=turn * _SIGMA5_DEG / 2,
             offset_A=(0.0, size_A[1] / 2, size_A[2] / 2),
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from napari_mep.errors import CrystalError
 
-__all__ = ["AtomBox", "Crystal"]
+__all__ = ["AtomBox", "Crystal", "cell_from_parameters"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +28,8 @@ class Crystal:
         Site occupancies in (0, 1]; None means fully occupied.
     name : str
         For people.
+    family : str
+        What it is kin to, such as ``"AB_cF8_225"``; see `napari_mep.crystals.families`.
 
     Raises
     ------
@@ -39,6 +42,7 @@ class Crystal:
     fractional: np.ndarray
     occupancy: np.ndarray | None = None
     name: str = ""
+    family: str = ""
 
     def __post_init__(self) -> None:
         cell = np.asarray(self.cell_A, dtype=np.float64)
@@ -84,3 +88,35 @@ class AtomBox:
     numbers: np.ndarray
     positions_A: np.ndarray
     size_A: tuple[float, float, float]
+
+
+def cell_from_parameters(
+    a: float, b: float, c: float, alpha: float, beta: float, gamma: float
+) -> np.ndarray:
+    """Lattice vectors as rows: a along x, b in the xy plane.
+
+    Parameters
+    ----------
+    a, b, c : float
+        Lengths, in the unit of the result.
+    alpha, beta, gamma : float
+        Angles, degrees.
+
+    Raises
+    ------
+    CrystalError
+        No cell has these angles.
+    """
+    cos = [math.cos(math.radians(angle)) for angle in (alpha, beta, gamma)]
+    sin_gamma = math.sin(math.radians(gamma))
+    y = (cos[0] - cos[1] * cos[2]) / sin_gamma
+    height = 1 - cos[1] ** 2 - y**2
+    if height <= 1e-4:
+        raise CrystalError(f"no cell has the angles {alpha:g}, {beta:g} and {gamma:g} degrees")
+    return np.array(
+        [
+            [a, 0.0, 0.0],
+            [b * cos[2], b * sin_gamma, 0.0],
+            [c * cos[1], c * y, c * math.sqrt(height)],
+        ]
+    )
