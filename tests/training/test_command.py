@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,6 +140,83 @@ def test_a_full_disk_is_told_and_spares_the_checkpoint(library_file, tmp_path, m
     assert "the last checkpoint is intact" in line
     assert (run / CHECKPOINT_NAME).read_bytes() == before
     assert not list(run.glob("*.partial"))
+
+
+_FULL = """
+import json, os, sys
+from pathlib import Path
+import torch
+from napari_mep.cli import main
+from napari_mep.prior.unet import PRESETS, UNetConfig
+from napari_mep.training.run_directory import CHECKPOINT_NAME
+torch.set_num_threads(1)
+network, library, disk = sys.argv[1:]
+PRESETS["tiny"] = UNetConfig.from_dict(json.loads(network))
+run = Path(disk) / "run"
+train = ["train", library, "-o", str(run), "--device", "cpu", "--batch", "2"]
+assert main([*train, "--volumes", "2"]) == 0
+
+def kept():
+    return [p.read_bytes() for p in (run / CHECKPOINT_NAME, *sorted(run.glob("prior.*")))]
+
+before = kept()
+size = (run / CHECKPOINT_NAME).stat().st_size
+for room in (size // 2, 0):  # full when the checkpoint is written, and from the beginning
+    with open(Path(disk) / "other", "wb", buffering=0) as other:
+        try:
+            while True:
+                other.write(bytes(4096))
+        except OSError:
+            os.ftruncate(other.fileno(), max(0, other.tell() - room))
+    assert main([*train, "--volumes", "4", "--resume"]) == 2
+    assert kept() == before
+    assert not list(run.glob("*.partial"))
+    for name in ("settings.json", "process.json"):
+        json.loads((run / name).read_text())
+(Path(disk) / "other").unlink()
+assert main([*train, "--volumes", "4", "--resume"]) == 0
+"""
+
+
+@pytest.mark.usefixtures("small_network")
+def test_a_disk_that_is_really_full(library_file, tmp_path, repository):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    small = f"mount -t tmpfs -o size=4m tmpfs {disk}"
+    if not shutil.which("unshare") or subprocess.run([*mount, small], check=False).returncode:
+        pytest.skip("this machine does not let a test mount a small disk")
+    network = json.dumps(PRESETS["tiny"].to_dict())
+    program = shlex.join([sys.executable, "-c", _FULL, network, str(library_file), str(disk)])
+    told = subprocess.run(
+        [*mount, f"{small} && exec {program}"],
+        env=os.environ | {"PYTHONPATH": str(repository / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    lines = [line for line in told.stderr.splitlines() if line.startswith("napari-mep: ")]
+    assert len(lines) == 2
+    for line in lines:
+        assert "No space left on device" in line
+        assert "the last checkpoint is intact, make room and give --resume" in line
+
+
+@pytest.mark.usefixtures("small_network")
+def test_a_loss_that_really_diverges_is_told_and_spares_the_checkpoint(
+    library_file, tmp_path, capsys
+):
+    run = tmp_path / "run"
+    arguments = ["train", str(library_file), "-o", str(run), "--batch", "2", "--device", "cpu"]
+    assert main([*arguments, "--volumes", "2"]) == 0
+    before = (run / CHECKPOINT_NAME).read_bytes()
+    capsys.readouterr()
+    assert main([*arguments, "--volumes", "400", "--resume", "--learning-rate", "1e30"]) == 2
+    (line,) = [text for text in capsys.readouterr().err.splitlines() if "napari-mep:" in text]
+    assert "loss is not finite after" in line
+    assert "lower learning_rate (1e+30) and resume from the checkpoint" in line
+    assert (run / CHECKPOINT_NAME).read_bytes() == before
 
 
 def test_a_library_that_is_none_and_a_missing_gpu_are_told(library_file, tmp_path, capsys):

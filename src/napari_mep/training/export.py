@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
+from safetensors import SafetensorError
+
+from napari_mep.errors import ExportError
 from napari_mep.prior.files import ModelCard, save_prior
 from napari_mep.prior.unet import PRESETS
 from napari_mep.training.checkpoint import read_checkpoint
@@ -15,10 +19,12 @@ __all__ = ["export_prior"]
 def export_prior(
     run_dir: str | Path, target: str | Path, *, licence: str = "GPL-3.0-or-later"
 ) -> ModelCard:
-    """Write the EMA weights of a run as `target` (.safetensors) with its card.
+    """Write the EMA weights of a run as `target` (.safetensors) with its card; both or none.
 
     Raises
     ------
+    ExportError
+        If they cannot be written.
     WeightsError
         If the run has no readable checkpoint.
     """
@@ -39,4 +45,14 @@ def export_prior(
         settings=settings.to_dict() | {"precision": state.get("precision", settings.precision)},
         licence=licence,
     )
-    return save_prior(target, weights, card)
+    target = Path(target)
+    try:
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".prior-") as folder:
+            new = Path(folder) / target.name
+            card = save_prior(new, weights, card)
+            new.replace(target)
+            new.with_suffix(".json").replace(target.with_suffix(".json"))
+    except (OSError, SafetensorError) as err:
+        reason = getattr(err, "strerror", None) or " ".join(str(err).split())
+        raise ExportError(f"output {target}: cannot be written ({reason})") from None
+    return card

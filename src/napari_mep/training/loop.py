@@ -31,6 +31,7 @@ from napari_mep.training.run_directory import (
     append_metrics,
     claim,
     forget_metrics_after,
+    replace_text,
     stop_requested,
     write_sample,
     writing,
@@ -84,7 +85,8 @@ def train(
         Training time between checkpoints; SIGTERM, `stop`, the file ``stop`` and the end of the
         run save one too.
     sample_seconds : float, optional
-        Training time between unconditional samples; none are drawn by default.
+        Training time between unconditional samples, not counting the drawing of them; none are
+        drawn by default.
     log_every : int
         Steps between records.
     stop : threading.Event, optional
@@ -138,7 +140,7 @@ def train(
             forget_metrics_after(run_dir, seen)
             with writing(run_dir):
                 text = json.dumps(settings.to_dict(), indent=2)
-                (run_dir / SETTINGS_NAME).write_text(text, encoding="utf-8")
+                replace_text(run_dir / SETTINGS_NAME, text)
 
         def save() -> None:
             if not ranks.leads:
@@ -246,7 +248,9 @@ def train(
                 saved = seconds
             if sample_seconds is not None and seconds - sampled > sample_seconds:
                 sample()
-                sampled = seconds
+                # From its end on: where drawing takes long, training still has its share.
+                spent = time.monotonic() - last
+                sampled, logged = seconds + spent, logged + spent
         save()
 
 

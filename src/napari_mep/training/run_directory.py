@@ -9,10 +9,10 @@ train``) fills it; whoever wants to follow the run reads it and needs no connect
     One JSON object a line, appended every few steps. Keys: ``time`` (Unix, seconds), ``step``,
     ``volumes`` (seen so far), ``seconds`` (training time, all pieces of the run together),
     ``progress`` (0 to 1), ``eta_s`` (seconds left), ``volumes_per_second`` (since the previous
-    record), ``loss`` (the weighted objective, mean since the previous record), ``band_edges``
-    (n + 1 values of logSNR) and ``band_loss`` (n running means of the unweighted v-loss, null where
-    nothing was seen yet), ``learning_rate``, ``gradient_norm``. A resumed run first drops the lines
-    that are newer than its checkpoint.
+    record, but for the drawing of samples), ``loss`` (the weighted objective, mean since the
+    previous record), ``band_edges`` (n + 1 values of logSNR) and ``band_loss`` (n running means of
+    the unweighted v-loss, null where nothing was seen yet), ``learning_rate``, ``gradient_norm``. A
+    resumed run first drops the lines that are newer than its checkpoint.
 ``checkpoint.safetensors``
     All that resuming needs; replaced as a whole, so it is never half written.
 ``process.json``
@@ -66,6 +66,7 @@ __all__ = [
     "is_running",
     "read_metrics",
     "read_process",
+    "replace_text",
     "request_stop",
     "sample_files",
     "stop_requested",
@@ -126,7 +127,8 @@ def claim(run_dir: Path) -> Iterator[None]:
             )
         (run_dir / _STOP).unlink(missing_ok=True)
         about = {"pid": os.getpid(), "host": socket.gethostname(), "started": time.time()}
-        (run_dir / _PROCESS).write_text(json.dumps(about), encoding="utf-8")
+        with writing(run_dir):
+            replace_text(run_dir / _PROCESS, json.dumps(about))
         try:
             yield
         finally:
@@ -145,10 +147,23 @@ def writing(run_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as err:
+        kept = (run_dir / CHECKPOINT_NAME).exists()
+        remedy = (
+            "the last checkpoint is intact, make room and give --resume" if kept else "make room"
+        )
         raise ExportError(
-            f"output {run_dir}: cannot be written ({err.strerror or err}); the last checkpoint is "
-            "intact, make room and give --resume"
+            f"output {run_dir}: cannot be written ({err.strerror or err}); {remedy}"
         ) from None
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file as a whole or, on a full disk, leave the one that is there."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def append_metrics(run_dir: Path, record: dict[str, Any]) -> None:
@@ -161,10 +176,8 @@ def forget_metrics_after(run_dir: Path, volumes: int) -> None:
     """Drop the lines of metrics.jsonl that are newer than the checkpoint after `volumes`."""
     records, _ = read_metrics(run_dir)
     lines = [json.dumps(r) + "\n" for r in records if r["volumes"] <= volumes]
-    partial = run_dir / (METRICS_NAME + ".partial")
     with writing(run_dir):
-        partial.write_text("".join(lines), encoding="utf-8")
-        partial.replace(run_dir / METRICS_NAME)
+        replace_text(run_dir / METRICS_NAME, "".join(lines))
 
 
 def write_sample(
@@ -175,13 +188,16 @@ def write_sample(
     with writing(run_dir):
         folder.mkdir(exist_ok=True)
         partial = folder / "new.partial"
-        with partial.open("wb") as file:
-            np.savez(
-                file,
-                phase_rad=phase_rad.astype(np.float16),
-                voxel_size_A=np.array(voxel_size_A, np.float64),
-            )
-        partial.replace(folder / f"{volumes:09d}.npz")
+        try:
+            with partial.open("wb") as file:
+                np.savez(
+                    file,
+                    phase_rad=phase_rad.astype(np.float16),
+                    voxel_size_A=np.array(voxel_size_A, np.float64),
+                )
+            partial.replace(folder / f"{volumes:09d}.npz")
+        finally:
+            partial.unlink(missing_ok=True)
         for old in sample_files(run_dir)[:-_SAMPLES_KEPT]:
             old.unlink()
 

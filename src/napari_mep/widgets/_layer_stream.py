@@ -13,7 +13,6 @@ from napari_mep.volume import PhaseVolume
 __all__ = ["LayerStream", "contrast_of"]
 
 _PERCENTILES = (0.5, 99.8)
-_SMOOTHING = 0.5  # share of the newest percentiles in the running ones
 _TOLERANCE = 0.05  # smaller changes of the contrast would only flicker
 
 
@@ -31,10 +30,20 @@ class LayerStream(QObject):
     interval_ms : int
         Shortest time between two updates in milliseconds; what comes in between is dropped, but
         never the newest.
+    newest : float
+        Share of the newest volume's percentiles in the running ones; the rest is what was shown.
     """
 
-    def __init__(self, viewer: Any, *, interval_ms: int = 100, parent: QObject | None = None):
+    def __init__(
+        self,
+        viewer: Any,
+        *,
+        interval_ms: int = 100,
+        newest: float = 0.5,
+        parent: QObject | None = None,
+    ) -> None:
         super().__init__(parent)
+        self._newest = newest
         self._viewer = viewer
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -166,7 +175,7 @@ class LayerStream(QObject):
         if self._user_contrast:
             return
         old, new = np.array(self._running), np.array(contrast_of(data))
-        low, high = old + _SMOOTHING * (new - old)
+        low, high = old + self._newest * (new - old)
         self._running = (float(low), float(high))
         shown = np.array(layer.contrast_limits)
         if np.abs(shown - self._running).max() < _TOLERANCE * (shown[1] - shown[0]):

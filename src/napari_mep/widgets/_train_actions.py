@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import socket
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -110,21 +109,11 @@ def export(run_dir: Path, target: Path, *, overwrite: bool = False) -> Path:
     WeightsError
         If the run has no readable checkpoint.
     """
-    from safetensors import SafetensorError
-
     from napari_mep.training.export import export_prior
 
     card = target.with_suffix(".json")
     there = [path.name for path in (target, card) if path.exists()]
     if there and not overwrite:
         raise ExportError(f"output {target}: {' and '.join(there)} exist; choose another name")
-    try:
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".prior-") as folder:
-            new = Path(folder) / target.name  # the card tells this name
-            export_prior(run_dir, new)
-            new.replace(target)
-            new.with_suffix(".json").replace(card)
-    except (OSError, SafetensorError) as err:
-        reason = getattr(err, "strerror", None) or " ".join(str(err).split())
-        raise ExportError(f"output {target}: cannot be written ({reason})") from None
+    export_prior(run_dir, target)
     return target

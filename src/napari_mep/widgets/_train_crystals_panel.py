@@ -28,7 +28,7 @@ from napari_mep.training.settings import TrainingSettings
 from napari_mep.widgets._fields import ChoiceEditor
 from napari_mep.widgets._message import MessageLine, wrapping_label
 from napari_mep.widgets._train_crystals import BUILTIN, Library, build, find, is_library, render
-from napari_mep.widgets._train_volumes import Batch, VolumeRow
+from napari_mep.widgets._train_volumes import Batch, VolumeBlock
 from napari_mep.widgets._watched import Watch, WatchedCall
 
 __all__ = ["CrystalsPanel"]
@@ -61,7 +61,7 @@ class CrystalsPanel(QGroupBox):
         self._asked = ""
         self._previewed = 0
         self._settings = TrainingSettings()
-        self.row = VolumeRow(viewer, -1, self)
+        self.block = VolumeBlock(viewer, -1, self)
         self._finding, self._building = WatchedCall(self), WatchedCall(self)
         self._rendering = WatchedCall(self)
         self._build_form()
@@ -232,9 +232,9 @@ class CrystalsPanel(QGroupBox):
 
     def _on_rendered(self, answer: tuple[Batch, Library]) -> None:
         batch, library = answer
-        self.row.begin(_NAME, keep=True)
+        self.block.begin(_NAME, keep=True)
         about = {"kind": "training volumes", "library": str(library.path), "first": self._previewed}
-        self.row.show(batch, about)
+        self.block.show(batch, about)
         self._previewed += _PREVIEWED
         self._show()
 

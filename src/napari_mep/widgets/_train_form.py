@@ -149,6 +149,10 @@ class TrainForm(QWidget):
         self.blockSignals(was)
         self._on_changed()
 
+    def forget_run(self) -> None:
+        """What has no row takes its default again: a new run would not be told of it."""
+        self._base = TrainingSettings()
+
     def set_lock(self, lock: Lock) -> None:
         """Keep the settings while a process uses them, or those that belong to the run."""
         for editor in self._editors:

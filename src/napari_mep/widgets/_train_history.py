@@ -19,7 +19,7 @@ _NEEDED = ("volumes", "seconds", "progress", "eta_s", "volumes_per_second", "los
 
 
 class History:
-    """Losses against volumes seen."""
+    """Losses against volumes seen, in thousands."""
 
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
@@ -53,14 +53,14 @@ class History:
         if shown[-1] is not self.records[-1]:
             shown = [*shown, self.records[-1]]
         edges = shown[-1]["band_edges"]
-        volumes = np.array([r["volumes"] for r in shown], float)
+        thousands = np.array([r["volumes"] for r in shown], float) / 1000
         # Null, for a band that no volume was noised to yet, becomes NaN.
         bands = np.array([_as_many(r["band_loss"], len(edges) - 1) for r in shown], float)
         objective = np.array([r["loss"] for r in shown], float)
         return [
-            Curve("objective", volumes, objective, 0),
+            Curve("objective", thousands, objective, 0),
             *(
-                Curve(_minus(f"{low:.0f} … {high:.0f}"), volumes, bands[:, i], i + 1)
+                Curve(_minus(f"{low:.0f} … {high:.0f}"), thousands, bands[:, i], i + 1)
                 for i, (low, high) in enumerate(pairwise(edges))
             ),
         ]

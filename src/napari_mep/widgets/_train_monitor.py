@@ -31,7 +31,7 @@ class RunMonitor(QObject):
     Attributes
     ----------
     attached : Signal(RunLook)
-        There is a run in the folder that was not started here.
+        There is a run in the folder that was not started here; again once its settings are there.
     looked : Signal(RunLook)
         A look at the folder, after `attached`.
     changed : Signal()
@@ -147,7 +147,10 @@ class RunMonitor(QObject):
         before, self._look = self._look, look
         self._offset = look.offset
         ours = self._started is not None or self._launching.busy
-        if look.exists and (before is None or not before.exists) and not ours:
+        known = before is not None and before.exists
+        told = before is not None and before.settings is not None
+        # A process writes its settings some seconds after it has taken the folder.
+        if not ours and ((look.exists and not known) or (look.settings is not None and not told)):
             self.attached.emit(look)
         if before is not None and before.exists and not look.exists:
             self._failure = f"run folder {look.path}: is gone, and with it what was trained"

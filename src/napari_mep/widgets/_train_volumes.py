@@ -1,7 +1,8 @@
-"""Volumes side by side in the viewer: what is learned from, and what has been learned."""
+"""Small volumes in the viewer: what is learned from, and below, what has been learned."""
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +19,10 @@ from napari_mep.widgets._background import BackgroundCall
 from napari_mep.widgets._layer_stream import LayerStream
 from napari_mep.widgets._message import wrapping_label
 
-__all__ = ["Batch", "SampleHistory", "VolumeRow", "read_samples"]
+__all__ = ["Batch", "SampleHistory", "VolumeBlock", "read_samples"]
 
 _GAP_A = 1.6
+_COLUMNS = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,8 +41,8 @@ class Batch:
     voxel_size_A: tuple[float, float, float]
 
 
-class VolumeRow(QObject):
-    """A row of image layers, one for each volume of a batch, updated in place.
+class VolumeBlock(QObject):
+    """Image layers two by two, one for each volume of a batch, updated in place.
 
     A layer that the user deletes stays away until `begin`.
 
@@ -48,19 +50,19 @@ class VolumeRow(QObject):
     ----------
     viewer : napari.Viewer or ViewerModel
         Where they appear.
-    row : int
-        Which row: 0 begins at the world's origin, others lie above (-1) or below (1).
+    place : int
+        Which block: 0 begins at the world's origin, others lie above (-1) or below (1).
     """
 
-    def __init__(self, viewer: Any, row: int, parent: QObject | None = None) -> None:
+    def __init__(self, viewer: Any, place: int, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._viewer, self._row = viewer, row
+        self._viewer, self._place = viewer, place
         self._streams: list[LayerStream] = []
         self._name = ""
 
     @property
     def layers(self) -> list[Any]:
-        """Those that are there, from left to right."""
+        """Those that are there, as one reads."""
         return [s.layer for s in self._streams if s.layer is not None]
 
     def begin(self, name: str, *, keep: bool = False) -> None:
@@ -75,15 +77,17 @@ class VolumeRow(QObject):
     def show(self, batch: Batch, about: dict[str, Any]) -> None:
         """Show a batch; `about` becomes ``layer.metadata["napari_mep"]``."""
         for _ in range(len(self._streams), len(batch.phase_rad)):
-            stream = LayerStream(self._viewer, parent=self)
+            stream = LayerStream(self._viewer, newest=1.0, parent=self)
             self._streams.append(stream)
             stream.begin(f"{self._name} {len(self._streams)}", {})
         dz, dy, dx = batch.voxel_size_A
         _, ny, nx = batch.phase_rad.shape[1:]
-        y = self._row * (ny * dy + _GAP_A)
-        for column, phase in enumerate(batch.phase_rad):
-            origin = (dz / 2, y, column * (nx * dx + _GAP_A))
-            stream = self._streams[column]
+        height, width = ny * dy + _GAP_A, nx * dx + _GAP_A
+        first = self._place * math.ceil(len(batch.phase_rad) / _COLUMNS)
+        for number, phase in enumerate(batch.phase_rad):
+            row, column = divmod(number, _COLUMNS)
+            origin = (dz / 2, (first + row) * height, column * width)
+            stream = self._streams[number]
             stream.push(PhaseVolume(phase, batch.voxel_size_A, origin))
             layer = stream.layer
             if layer is not None:
@@ -92,7 +96,7 @@ class VolumeRow(QObject):
 
 
 class SampleHistory(QWidget):
-    """Shows the samples of a run in a row, the newest or those of an earlier time.
+    """Shows the samples of a run, the newest or those of an earlier time.
 
     Attributes
     ----------
@@ -104,7 +108,7 @@ class SampleHistory(QWidget):
 
     def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.row = VolumeRow(viewer, 0, self)
+        self.block = VolumeBlock(viewer, 0, self)
         self._files: tuple[Path, ...] = ()
         self._follows = True
         self._reading = BackgroundCall(self)
@@ -135,7 +139,7 @@ class SampleHistory(QWidget):
         """Another run; its samples get layers of their own."""
         self._files, self._follows = (), True
         self._reading.cancel()
-        self.row.begin(name)
+        self.block.begin(name)
         self._set_range()
         self._describe()
 
@@ -183,7 +187,7 @@ class SampleHistory(QWidget):
     def _on_read(self, answer: tuple[Path, Batch]) -> None:
         path, batch = answer
         about = {"kind": "unconditional samples", "volumes": _volumes(path), "file": str(path)}
-        self.row.show(batch, about)
+        self.block.show(batch, about)
 
     def _describe(self) -> None:
         path = self._shown()

@@ -86,7 +86,7 @@ class TrainWidget(QWidget):
         self.folder = RunFolder()
         self.crystals = CrystalsPanel(viewer)
         self.form = TrainForm()
-        self.plot = CurvePlot("volumes seen, thousands", "v-loss", log_y=True)
+        self.plot = CurvePlot("volumes seen, thousands", "v-loss, by logSNR", log_y=True)
         self.samples = SampleHistory(viewer)
         self.controls = TrainControls()
         self._build()
@@ -203,8 +203,9 @@ class TrainWidget(QWidget):
         self.tabs.addTab(watch, "Watch")
         self.plot.setToolTip(
             "Error of the network in bands of logSNR: at −12 there is nothing but noise, at 6 "
-            "hardly any. Each falls until it has learned what can be learned there. Dashed: their "
-            "weighted mean, which is what training makes small."
+            "hardly any. Each falls until it has learned what can be learned there. They are means "
+            "over the last two thousand volumes or so. Dashed: the weighted mean of all, which is "
+            "what training makes small; it is newer, so in the beginning it runs ahead."
         )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
@@ -240,6 +241,7 @@ class TrainWidget(QWidget):
 
     def _on_folder(self) -> None:
         self._begin()
+        self.form.forget_run()
         self.monitor.set_run_dir(self.folder.path)
 
     def _on_attached(self, look: RunLook) -> None:
