@@ -26,7 +26,7 @@ from napari_mep.widgets._compare_layers import (
     volume_of,
 )
 from napari_mep.widgets._compare_prepare import Candidate, Prepared, Settings, prepare, score
-from napari_mep.widgets._compare_scene import Scene
+from napari_mep.widgets._compare_scene import Scene, image_of
 
 VOXEL = (1.6, 0.2, 0.2)
 
@@ -121,6 +121,26 @@ def test_crop_means_the_field_of_all():
     assert [v.on_grid.data.shape for v in cropped.volumes] == [(4, 16, 20)] * 3
     loose = prepare(candidates(lattice(), wide, narrow), Settings(crop=False))
     assert [v.on_grid.data.shape for v in loose.results] == [(4, 32, 30), (4, 16, 20)]
+
+
+def test_other_slices_line_up_by_depth_and_lose_no_phase():
+    """Slices of 3.2 A over slices of 1.6 A: an atom plane is at the same depth in both."""
+    thin, thick = np.zeros((8, 12, 12)), np.zeros((4, 12, 12))
+    thin[4:6, 5, 5] = 0.5  # from 6.4 to 9.6 A
+    thick[2, 5, 5] = 1.0
+    prepared = prepare(
+        candidates(
+            PhaseVolume(thin, VOXEL, (0.8, 0, 0)),
+            PhaseVolume(thick, (3.2, 0.2, 0.2), (1.6, 0, 0)),
+        ),
+        Settings(),
+    )
+    for depth_A in (5.0, 6.0, 6.8, 8.0, 9.2, 10.0):
+        scene = Scene(prepared, depth_A=depth_A)
+        first, second = (image_of(volume.volume, scene) for volume in prepared.volumes)
+        np.testing.assert_allclose(first, second)
+        assert (first[5, 5] > 0) is np.bool_(6.4 < depth_A < 9.6)
+    np.testing.assert_allclose(prepared.results[0].difference().data, 0, atol=1e-6)
 
 
 def test_a_stranger_does_not_spoil_the_others():
