@@ -186,6 +186,7 @@ def test_the_table_and_its_file(tmp_path):
     assert 0 < row.frc_invA <= 2.5
     assert (row.residual, row.residual_floor, row.seconds) == (0.12345, 0.1, 7.6)
     assert cell(row, "residual") == "0.123"
+    assert cell(row, "seconds") == "8"
     parsed = list(csv.DictReader(io.StringIO(table_csv(rows))))
     assert parsed[0]["name"] == "noisy, loud"
     assert float(parsed[0]["psnr_dB"]) == row.psnr_dB
@@ -200,6 +201,16 @@ def test_the_table_and_its_file(tmp_path):
         write_figure(tmp_path / "a.doc", Scene(prepared), rows)
     with pytest.raises(ExportError, match="cannot be written"):
         write_csv(tmp_path / "no" / "a.csv", rows)
+
+
+def test_curves_that_never_cross_are_at_least_as_good_as_what_was_compared():
+    noise = np.random.default_rng(0).normal(size=(4, 32, 30))
+    same, other = (PhaseVolume(lattice().data + k * noise, VOXEL, (0.8, 0, 0)) for k in (0, 5))
+    equal, noisy = score(prepare(candidates(lattice(), same, other), Settings()))
+    assert cell(equal, "frc_invA") == f"≥ {equal.frc_limit_invA:.2f}"
+    assert cell(equal, "fsc_invA") == f"≥ {equal.fsc_limit_invA:.2f}"
+    assert cell(noisy, "frc_invA") == f"{noisy.frc_invA:.2f}"
+    assert noisy.frc_invA < noisy.frc_limit_invA == equal.frc_limit_invA
 
 
 def test_missing_values_are_dashes_and_empty_cells():
