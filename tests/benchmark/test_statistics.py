@@ -219,6 +219,15 @@ def test_pictures(report, tmp_path: Path):
     assert again[0].read_bytes() == written[0].read_bytes()
 
 
+def test_a_picture_of_quality_against_training(white_priors, tmp_path: Path):
+    methods = parse_methods(["gradient", "mep"], priors=white_priors)
+    results = [_result(m.label, name, 0.5) for m in methods for name in NAMES]
+    written = write_figures(_report(results, methods), tmp_path / "benchmark")
+    assert [path.name for path in written] == ["benchmark.png", "benchmark-training.png"]
+    text = markdown(_report(results, methods))
+    assert all(f"| 1e5 | {label} | 5 |" in text for label in ("mep@white100", "mep@white200"))
+
+
 def test_presets_of_a_solver_share_its_colour(tmp_path: Path):
     """The paper's settings are hollow: less ink of the colour that no other method has."""
     methods = parse_methods(["gradient", "lsq-ml", "lsq-ml:tuned"])

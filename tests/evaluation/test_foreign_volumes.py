@@ -118,10 +118,8 @@ def expect(volume: PhaseVolume, within: float = 1e-3) -> None:
     assert centre_A(volume) == pytest.approx(ATOM_A, abs=within)
 
 
-@pytest.mark.parametrize("version", ["0.1", "0.2"])
-def test_phaser(tmp_path, version):
+def write_phaser(path: Path, version: str = "0.2") -> None:
     phase, first = world_blob()
-    path = tmp_path / "iter.h5"
     corner = np.array([-3.0, -4.0])  # its origin is the middle of the scan
     scan = corner + np.array(first) * PIXEL_A + STEP_A * np.indices((2, 2)).transpose(1, 2, 0)
     with h5py.File(path, "w") as file:
@@ -133,6 +131,12 @@ def test_phaser(tmp_path, version):
         group["sampling"] = np.array([PIXEL_A, PIXEL_A])
         group["corner"] = corner
         file["scan" if version == "0.1" else "scan/data"] = scan
+
+
+@pytest.mark.parametrize("version", ["0.1", "0.2"])
+def test_phaser(tmp_path, version):
+    path = tmp_path / "iter.h5"
+    write_phaser(path, version)
     expect(load_volume(path))
     with h5py.File(path, "a") as file:
         file["object/thicknesses"][0] = 2 * SLICE_A
@@ -228,13 +232,17 @@ def test_evaluate_takes_them_all(tmp_path, ptyrad_model, capsys):
     truth = tmp_path / "truth.npz"
     origin = (SLICE_A / 2, -first[0] * PIXEL_A, -first[1] * PIXEL_A)
     np.savez(truth, phase=phase, voxel_size_A=(SLICE_A, PIXEL_A, PIXEL_A), origin_A=origin)
-    mat = tmp_path / "Niter100.mat"
+    mat, h5, phaser = (tmp_path / name for name in ("Niter100.mat", "Niter100.h5", "phaser.h5"))
     scipy.io.savemat(mat, matlab(1.0))
-    arguments = ["evaluate", mat, ptyrad_model, "--truth", truth, "--json"]
+    with h5py.File(h5, "w") as file:  # as its engines on the GPU write it, with positions
+        write_v73(file, matlab(1e-10))
+    write_phaser(phaser)
+    arguments = ["evaluate", mat, h5, phaser, ptyrad_model, "--truth", truth, "--json"]
     assert main([str(a) for a in arguments]) == 0
-    same, reconstructed = json.loads(capsys.readouterr().out)
-    assert same["ssim"] == pytest.approx(1.0, abs=1e-4)
-    assert same["psnr_sum"] > 60
+    *others, reconstructed = json.loads(capsys.readouterr().out)
+    for same in others:
+        assert same["ssim"] == pytest.approx(1.0, abs=1e-4)
+        assert same["psnr_sum"] > 60
     assert reconstructed["path"] == str(ptyrad_model)
     scores = compare_volumes(load_volume(ptyrad_model), load_volume(truth))
     assert reconstructed["psnr_sum"] == pytest.approx(scores.psnr_sum)

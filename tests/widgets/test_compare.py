@@ -13,6 +13,7 @@ from napari.components import ViewerModel
 
 from napari_mep.widgets import CompareWidget
 from napari_mep.widgets._compare_looks import View
+from napari_mep.widgets._compare_prepare import Settings
 from napari_mep.widgets._compare_tiles import Box
 from napari_mep.widgets._layer_stream import LayerStream
 from tests.widgets.conftest import volume
@@ -111,6 +112,32 @@ def test_corrections_are_reported(qtbot, widget):
     assert [layer.name for layer in widget.views.shown] == ["truth", "good", "bad"]
 
 
+def test_every_correction_is_a_switch_of_its_own(qtbot, widget):
+    assert widget.choice.settings() == Settings(crop=True)
+    for name in ("crop", "register", "offset", "ramp"):
+        switch = getattr(widget.choice, name)
+        assert switch.isVisibleTo(widget)
+        with qtbot.waitSignal(widget.prepared_changed):
+            switch.click()
+        assert getattr(widget.choice.settings(), name) is switch.isChecked()
+        assert widget.prepared.results[0].changed is (name != "crop")
+        with qtbot.waitSignal(widget.prepared_changed):
+            switch.click()
+        assert widget.choice.settings() == Settings(crop=True)
+        assert not widget.prepared.results[0].changed
+
+
+def test_flicker_goes_on_by_itself_until_it_is_left(qtbot, viewer, widget):
+    widget.bar.buttons[View.FLICKER].click()
+    widget.views.set_flicker_interval(5)
+    for name in ("truth", "good", "truth"):
+        qtbot.waitUntil(lambda name=name: viewer.layers[name].visible)
+    widget.leave()
+    assert all(layer.visible for layer in viewer.layers)
+    qtbot.wait(20)
+    assert all(layer.visible for layer in viewer.layers)
+
+
 def test_new_layers_join_and_deleted_ones_leave(qtbot, viewer, widget):
     widget.bar.buttons[View.DIFFERENCE].click()
     with qtbot.waitSignal(widget.prepared_changed):
@@ -180,6 +207,10 @@ def test_depth_profile_and_cuts_under_the_cursor(qtbot, viewer, widget):
     inspector.depth.pointed.emit(5.6, 3.0, None)
     assert inspector.scene.point_A == pytest.approx((3.0, 1.2))
     assert viewer.dims.point[0] == pytest.approx(5.6)
+    # The crosshair of each cut: the slice, and where the other kind of cut runs.
+    qtbot.waitUntil(lambda: inspector.scene.depth_A == pytest.approx(5.6))
+    crosses = [tile.cross for tile in inspector.depth.cuts.tiles]
+    assert crosses == [pytest.approx((5.6, 1.2))] * 3 + [pytest.approx((5.6, 3.0))] * 3
 
 
 def test_the_spectrum_of_a_region(widget):

@@ -26,7 +26,7 @@ from napari_mep.widgets._compare_layers import (
     volume_of,
 )
 from napari_mep.widgets._compare_prepare import Candidate, Prepared, Settings, prepare, score
-from napari_mep.widgets._compare_scene import Scene
+from napari_mep.widgets._compare_scene import Scene, image_of
 
 VOXEL = (1.6, 0.2, 0.2)
 
@@ -123,6 +123,26 @@ def test_crop_means_the_field_of_all():
     assert [v.on_grid.data.shape for v in loose.results] == [(4, 32, 30), (4, 16, 20)]
 
 
+def test_other_slices_line_up_by_depth_and_lose_no_phase():
+    """Slices of 3.2 A over slices of 1.6 A: an atom plane is at the same depth in both."""
+    thin, thick = np.zeros((8, 12, 12)), np.zeros((4, 12, 12))
+    thin[4:6, 5, 5] = 0.5  # from 6.4 to 9.6 A
+    thick[2, 5, 5] = 1.0
+    prepared = prepare(
+        candidates(
+            PhaseVolume(thin, VOXEL, (0.8, 0, 0)),
+            PhaseVolume(thick, (3.2, 0.2, 0.2), (1.6, 0, 0)),
+        ),
+        Settings(),
+    )
+    for depth_A in (5.0, 6.0, 6.8, 8.0, 9.2, 10.0):
+        scene = Scene(prepared, depth_A=depth_A)
+        first, second = (image_of(volume.volume, scene) for volume in prepared.volumes)
+        np.testing.assert_allclose(first, second)
+        assert (first[5, 5] > 0) is np.bool_(6.4 < depth_A < 9.6)
+    np.testing.assert_allclose(prepared.results[0].difference().data, 0, atol=1e-6)
+
+
 def test_a_stranger_does_not_spoil_the_others():
     far = lattice(origin=(0.8, 90.0, 0.0))
     prepared = prepare(candidates(lattice(), far, lattice()), Settings(register=True))
@@ -166,6 +186,7 @@ def test_the_table_and_its_file(tmp_path):
     assert 0 < row.frc_invA <= 2.5
     assert (row.residual, row.residual_floor, row.seconds) == (0.12345, 0.1, 7.6)
     assert cell(row, "residual") == "0.123"
+    assert cell(row, "seconds") == "8"
     parsed = list(csv.DictReader(io.StringIO(table_csv(rows))))
     assert parsed[0]["name"] == "noisy, loud"
     assert float(parsed[0]["psnr_dB"]) == row.psnr_dB
@@ -180,6 +201,16 @@ def test_the_table_and_its_file(tmp_path):
         write_figure(tmp_path / "a.doc", Scene(prepared), rows)
     with pytest.raises(ExportError, match="cannot be written"):
         write_csv(tmp_path / "no" / "a.csv", rows)
+
+
+def test_curves_that_never_cross_are_at_least_as_good_as_what_was_compared():
+    noise = np.random.default_rng(0).normal(size=(4, 32, 30))
+    same, other = (PhaseVolume(lattice().data + k * noise, VOXEL, (0.8, 0, 0)) for k in (0, 5))
+    equal, noisy = score(prepare(candidates(lattice(), same, other), Settings()))
+    assert cell(equal, "frc_invA") == f"≥ {equal.frc_limit_invA:.2f}"
+    assert cell(equal, "fsc_invA") == f"≥ {equal.fsc_limit_invA:.2f}"
+    assert cell(noisy, "frc_invA") == f"{noisy.frc_invA:.2f}"
+    assert noisy.frc_invA < noisy.frc_limit_invA == equal.frc_limit_invA
 
 
 def test_missing_values_are_dashes_and_empty_cells():

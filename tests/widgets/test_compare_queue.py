@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +17,17 @@ from napari_mep.data.calibration import Calibration
 from napari_mep.data.dataset import DiffractionDataset
 from napari_mep.data.native import write_dataset
 from napari_mep.errors import SolverError
+from napari_mep.reconstruction.baselines import BASELINES
 from napari_mep.reconstruction.plan import ReconstructionPlan
 from napari_mep.reconstruction.snapshot import Snapshot
 from napari_mep.volume import PhaseVolume
 from napari_mep.widgets._compare_baselines import BaselineQueue, baseline_methods
 from napari_mep.widgets._compare_layers import ScanSource, is_running, scan_source
+from napari_mep.widgets._compare_pattern import PatternPanel
 from napari_mep.widgets._compare_prepare import Candidate, Settings, prepare
 from napari_mep.widgets._compare_queue import QueuePanel
 from napari_mep.widgets._compare_scan import open_source, patterns_at, plan_of
+from napari_mep.widgets._compare_scene import Scene
 from tests.widgets.conftest import snapshot, volume
 
 SOURCE = ScanSource("scans/srtio3.zarr")
@@ -104,7 +110,8 @@ def test_cancel_keeps_what_there_is_and_starts_no_other(qtbot, viewer_model, que
     assert queue.start(SOURCE, PLANS[:1])
 
 
-def test_the_panel_queues_what_is_ticked_with_the_plan_of_a_result(qtbot, queue, engine):
+@pytest.mark.parametrize("preset", ["tuned", "paper"])
+def test_the_panel_queues_what_is_ticked_with_the_plan_of_a_result(qtbot, queue, engine, preset):
     record = {"plan": ReconstructionPlan(seed=1, device="cpu", steps=5).model_dump(mode="json")}
     panel = QueuePanel(queue, lambda: record)
     qtbot.addWidget(panel)
@@ -113,8 +120,10 @@ def test_the_panel_queues_what_is_ticked_with_the_plan_of_a_result(qtbot, queue,
     assert panel.run_button.isEnabled()
     for method, box in panel.boxes.items():
         box.setChecked(method in ("gradient", "lsq-ml"))
+    panel.preset.setCurrentIndex(panel.preset.findData(preset))
     panel.run_button.click()
     assert [run.plan.method for run in queue.runs] == ["gradient", "lsq-ml"]
+    assert queue.runs[1].plan.baseline.preset == preset
     assert all(run.plan.steps == 5 and run.plan.device == "cpu" for run in queue.runs)
     assert not panel.run_button.isEnabled()
     assert "waiting" in panel.lines["lsq-ml"].text()
@@ -136,6 +145,67 @@ def scan(tmp_path: Path) -> Path:
     path = tmp_path / "disk.zarr"
     write_dataset(path, DiffractionDataset(counts.astype(np.uint16), calibration, "disk"))
     return path
+
+
+@pytest.fixture
+def children(tmp_path, monkeypatch) -> Callable[[str, str], None]:
+    """Runs a body in place of a package's adapter, in a process of its own as the package would."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    known: dict[str, Any] = {}
+    monkeypatch.setattr("napari_mep.reconstruction.baselines.solve.BASELINES", known)
+
+    def write(method: str, body: str) -> None:
+        module = f"child_of_{method.replace('-', '_')}"
+        (tmp_path / f"{module}.py").write_text(
+            "import os, time\n"
+            "import numpy as np\n"
+            "from napari_mep.reconstruction.baselines._child import main\n"
+            "def run(job, report):\n"
+            "    report(1, 0.5, np.full(job.object_shape, 0.25, np.float32))\n"
+            f"    {body}\n"
+            "main(run)\n"
+        )
+        known[method] = dataclasses.replace(BASELINES[method], module=module)
+
+    return write
+
+
+def test_a_crash_shows_its_last_lines_and_cancel_kills_what_runs(
+    qtbot, viewer_model, scan, children, tmp_path
+):
+    """As packages would: one breaks off after its first iteration, the next never ends."""
+    children("lsq-ml", "raise MemoryError('no room for <object>')")
+    pid = tmp_path / "pid"
+    children("ptyrad-adam", f"open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(600)")
+    queue = BaselineQueue(viewer_model)
+    panel = QueuePanel(queue, dict)
+    qtbot.addWidget(panel)
+    panel.set_source(ScanSource(str(scan)))
+    for method, box in panel.boxes.items():
+        box.setChecked(method.endswith(("-ml", "-adam")))
+    panel.run_button.click()
+    qtbot.waitUntil(lambda: len(viewer_model.layers) == 2, timeout=60_000)
+    broken, endless = queue.runs
+    assert "ended with exit code 1 after 1 of" in broken.line
+    assert "no room for &lt;object&gt;" in panel.lines["lsq-ml"].text()
+    assert (broken.state, endless.state) == ("failed", "running")
+
+    qtbot.waitUntil(lambda: pid.exists() and pid.read_text() != "", timeout=10_000)
+    began = time.monotonic()
+    panel.cancel_button.click()
+    qtbot.waitUntil(lambda: not queue.busy)
+    assert time.monotonic() - began < 1.0
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+    assert endless.state == "cancelled"
+    # What had come by then is kept of both, and says how far it is.
+    assert [layer.name for layer in viewer_model.layers] == [
+        "disk [lsq-ml:tuned]", "disk [ptyrad-adam:tuned]",
+    ]  # fmt: skip
+    for layer in viewer_model.layers:
+        np.testing.assert_array_equal(layer.data, np.float32(0.25))
+        assert layer.metadata["napari_mep"]["step"] == 1
+        assert not is_running(layer)
 
 
 def test_a_real_run_ends_with_provenance(qtbot, viewer_model, scan):
@@ -175,6 +245,28 @@ def test_measured_against_predicted(scan):
     assert np.corrcoef(predicted.ravel(), found.measured.ravel())[0, 1] > 0.95
     assert none is None
     assert "pixel_size_A" in reason
+
+
+def test_patterns_are_drawn_on_one_logarithmic_scale(qtbot, scan):
+    panel = PatternPanel()
+    qtbot.addWidget(panel)
+    flat = PhaseVolume(np.zeros((4, 18, 18)), (1.6, 0.2083, 0.2083), (0.8, 0, 0))
+    panel.set_source(ScanSource(str(scan)))
+    with qtbot.waitSignal(panel.computed, timeout=20_000):
+        panel.show_scene(Scene(prepare([Candidate("k", "flat", flat)], Settings())))
+    measured, predicted = panel.gallery.tiles
+    assert measured.title == "measured"
+    assert predicted.title.startswith("flat, misfit 0.")
+    assert measured.unit == "1/Å"
+    assert measured.box.width == pytest.approx(32 * 0.15)
+    counts = panel.patterns.measured
+    few = (counts > 0) & (counts < 0.9 * counts.max())
+    assert few.any()
+    panel.log.setChecked(False)
+    linear = panel.gallery.tiles[0].grey
+    # A logarithm lifts the weak pixels and leaves the brightest where it is.
+    assert (measured.grey[few] > linear[few]).all()
+    assert measured.grey.max() == linear.max() == 255
 
 
 def test_a_candidate_without_a_plan_gets_the_default():

@@ -46,6 +46,10 @@ def test_side_by_side_and_back(make_napari_viewer_proxy, qtbot):
     dock = viewer.window.add_dock_widget(widget, name="Compare", area="right")
     qtbot.waitUntil(lambda: len(widget.prepared.volumes) == 3)
     assert looks(viewer) == before
+    tree = widget.choice.tree
+    last = tree.visualItemRect(tree.topLevelItem(2))
+    assert last.height() > 0
+    assert tree.viewport().rect().contains(last)  # nothing to scroll for
     for view in (View.DIFFERENCE, View.CURTAIN, View.FLICKER, View.SIDE):
         widget.bar.buttons[view].click()
         assert widget.views.view is view

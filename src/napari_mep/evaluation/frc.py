@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +30,11 @@ class FourierCorrelation:
     frequency_invA: np.ndarray
     correlation: np.ndarray
 
+    @property
+    def limit_invA(self) -> float:
+        """The highest frequency that was compared, 1/A."""
+        return float(self.frequency_invA[-1])
+
     def crossing_invA(self, threshold: float = 0.5) -> float:
         """Frequency at which the correlation first falls below a threshold.
 
@@ -43,12 +47,12 @@ class FourierCorrelation:
         Returns
         -------
         float
-            In 1/A, interpolated; the last frequency if it never falls below, 0 if the first ring is
-            below already.
+            In 1/A, interpolated; `limit_invA` if it never falls below, 0 if the first ring is below
+            already.
         """
         below = np.flatnonzero(self.correlation < threshold)
         if not below.size:
-            return float(self.frequency_invA[-1])
+            return self.limit_invA
         last = int(below[0])
         if last == 0:
             return 0.0
@@ -118,8 +122,10 @@ def fourier_correlation(
     return FourierCorrelation(total(radius)[kept] / number[kept], correlation[kept])
 
 
-def compare_frc(volume: PhaseVolume, reference: PhaseVolume) -> tuple[float, float]:
-    """Resolution against a reference at the threshold 0.5.
+def compare_frc(
+    volume: PhaseVolume, reference: PhaseVolume
+) -> tuple[FourierCorrelation, FourierCorrelation | None]:
+    """Ring and shell correlation with a reference.
 
     Parameters
     ----------
@@ -128,9 +134,10 @@ def compare_frc(volume: PhaseVolume, reference: PhaseVolume) -> tuple[float, flo
 
     Returns
     -------
-    ring_invA, shell_invA : float
-        Crossings of the ring correlation of the depth sums and of the shell correlation of the
-        volumes in 1/A; NaN for the shells of a volume of one slice.
+    ring : FourierCorrelation
+        Of the depth sums.
+    shell : FourierCorrelation or None
+        Of the volumes; None for one slice.
 
     Raises
     ------
@@ -140,7 +147,7 @@ def compare_frc(volume: PhaseVolume, reference: PhaseVolume) -> tuple[float, flo
     grid = common_grid(reference, [volume])
     a, b = sample_on(volume, grid), sample_on(reference, grid)
     lateral = grid.voxel_size_A[1:]
-    ring = fourier_correlation(a.depth_sum(), b.depth_sum(), lateral).crossing_invA()
+    ring = fourier_correlation(a.depth_sum(), b.depth_sum(), lateral)
     if grid.shape[0] < 2:
-        return ring, math.nan
-    return ring, fourier_correlation(a.data, b.data, grid.voxel_size_A).crossing_invA()
+        return ring, None
+    return ring, fourier_correlation(a.data, b.data, grid.voxel_size_A)

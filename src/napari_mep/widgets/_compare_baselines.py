@@ -131,7 +131,7 @@ class BaselineQueue(QObject):
         stem = stem.partition(".")[0]
         stream = LayerStream(self._viewer, parent=self)
         self._streams.append(stream)
-        stream.begin(f"{stem} [{run.plan.method}]", self._metadata(run))
+        stream.begin(f"{stem} [{_label(run.plan)}]", self._metadata(run))
         self._job.start(partial(self._engine, self._source, run.plan, run.record))
         self.changed.emit()
 
@@ -168,6 +168,12 @@ class BaselineQueue(QObject):
         self._streams[-1].finish(self._metadata(run))
         self.changed.emit()
         self._next()
+
+
+def _label(plan: ReconstructionPlan) -> str:
+    """The method as the benchmark calls it: two presets of a package are two methods."""
+    tuned = plan.method != "gradient" and plan.baseline.preset != "paper"
+    return f"{plan.method}:{plan.baseline.preset}" if tuned else plan.method
 
 
 def _reconstruct(

@@ -6,6 +6,7 @@ from html import escape
 from typing import Any
 
 from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -138,8 +139,14 @@ class Choice(QWidget):
         self._known = present
         self.changed.emit()
 
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Fit the list once more: only now its font and style are those of the window."""
+        super().showEvent(event)
+        self._fit_tree(self.tree.topLevelItemCount())
+
     def _fit_tree(self, rows: int) -> None:
         """As high as its rows, within reason: the pages below need the room."""
+        self.tree.doItemsLayout()
         line = max(self.tree.sizeHintForRow(0), self.fontMetrics().height())
         shown = min(max(rows, 2), _MOST_ROWS)
         frame = 2 * self.tree.frameWidth()

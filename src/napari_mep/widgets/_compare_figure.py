@@ -31,17 +31,20 @@ COLUMNS = {
 }
 """Title and format of each field of a `Row`."""
 
+_LIMITS = {"frc_invA": "frc_limit_invA", "fsc_invA": "fsc_limit_invA"}
 _BAR_SHARE = 0.4  # of the width that the scale bar may take at most
 
 
 def cell(row: Row, name: str) -> str:
-    """A value as it is shown; a dash where there is none."""
+    """A value as it is shown: a dash where there is none, "at least" where a crossing is none."""
     value = getattr(row, name)
     if isinstance(value, str):
         return value
     if math.isnan(value):
         return "\N{EN DASH}"
-    return format(value, COLUMNS[name][1])
+    text = format(value, COLUMNS[name][1])
+    at_least = name in _LIMITS and value == getattr(row, _LIMITS[name])
+    return f"\N{GREATER-THAN OR EQUAL TO} {text}" if at_least else text
 
 
 def table_csv(rows: Sequence[Row]) -> str:

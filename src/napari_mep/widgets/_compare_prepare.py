@@ -222,6 +222,8 @@ class Row:
         Against the reference; see `napari_mep.evaluation.compare_volumes`.
     frc_invA, fsc_invA : float
         Where ring and shell correlation with the reference fall below 0.5, 1/A.
+    frc_limit_invA, fsc_limit_invA : float
+        The highest frequencies that were compared: a crossing there is none.
     residual, residual_floor : float
         Relative amplitude residual of the run and what counting noise leaves of it.
     seconds : float
@@ -237,6 +239,8 @@ class Row:
     ssim_sum: float = math.nan
     frc_invA: float = math.nan
     fsc_invA: float = math.nan
+    frc_limit_invA: float = math.nan
+    fsc_limit_invA: float = math.nan
     residual: float = math.nan
     residual_floor: float = math.nan
     seconds: float = math.nan
@@ -261,15 +265,17 @@ def score(prepared: Prepared) -> tuple[Row, ...]:
         if result.on_grid is not None and result.reference_on_grid is not None:
             try:
                 scores = compare_volumes(result.on_grid, result.reference_on_grid)
-                frc, fsc = compare_frc(result.on_grid, result.reference_on_grid)
+                ring, shell = compare_frc(result.on_grid, result.reference_on_grid)
                 row = replace(
                     row,
                     psnr_dB=scores.psnr,
                     ssim=scores.ssim,
                     psnr_sum_dB=scores.psnr_sum,
                     ssim_sum=scores.ssim_sum,
-                    frc_invA=frc,
-                    fsc_invA=fsc,
+                    frc_invA=ring.crossing_invA(),
+                    fsc_invA=shell.crossing_invA() if shell else math.nan,
+                    frc_limit_invA=ring.limit_invA,
+                    fsc_limit_invA=shell.limit_invA if shell else math.nan,
                 )
             except DataError as error:  # NaN in a volume
                 row = replace(row, problem=str(error))

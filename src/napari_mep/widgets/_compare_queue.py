@@ -7,6 +7,8 @@ from typing import Any
 
 from qtpy.QtWidgets import (
     QCheckBox,
+    QComboBox,
+    QFormLayout,
     QGridLayout,
     QHBoxLayout,
     QLabel,
@@ -24,6 +26,9 @@ from napari_mep.widgets._compare_scene import Scene
 from napari_mep.widgets._theme import error_text
 
 __all__ = ["QueuePanel"]
+
+# Tuned first: what a new method is measured against should be the best that the others can do.
+_PRESETS = {"tuned": "tuned: the best that we found", "paper": "as in the paper"}
 
 
 class QueuePanel(QWidget):
@@ -64,6 +69,13 @@ class QueuePanel(QWidget):
             grid.addWidget(line, row, 1)
             self.boxes[method], self.lines[method] = box, line
         grid.setColumnStretch(1, 1)
+        self.preset = QComboBox()
+        for preset, words in _PRESETS.items():
+            self.preset.addItem(words, preset)
+        self.preset.setToolTip("Iterations, steps and constraints of LSQ-ML and PtyRAD")
+        self.preset.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        form = QFormLayout()
+        form.addRow("Other packages", self.preset)
         self.run_button = QPushButton("Run the baselines on this data")
         self.run_button.setToolTip(
             "One after another, each into a layer of its own, with device, thickness and voxels of "
@@ -78,6 +90,7 @@ class QueuePanel(QWidget):
         layout.setContentsMargins(0, 4, 0, 0)
         layout.addWidget(self.scan)
         layout.addLayout(grid)
+        layout.addLayout(form)
         layout.addLayout(buttons)
         layout.addStretch(1)
         self.run_button.clicked.connect(self.run)
@@ -99,11 +112,12 @@ class QueuePanel(QWidget):
         if self._source is None:
             return
         base = plan_of(self._record())
+        baseline = {"preset": self.preset.currentData()}
         plans = []
         for method, box in self.boxes.items():
             if box.isChecked():
                 try:
-                    plans.append(base.replace(method=method))
+                    plans.append(base.replace(method=method, baseline=baseline))
                 except MepError as error:
                     self.lines[method].setText(error_text(self, str(error)))
         self._queue.start(self._source, plans)
@@ -119,8 +133,8 @@ class QueuePanel(QWidget):
             if self._source is not None
             else "none of these layers knows its scan: name it under Scan, above"
         )
-        for box in self.boxes.values():
-            box.setEnabled(not busy)
+        for part in (self.preset, *self.boxes.values()):
+            part.setEnabled(not busy)
         for run in self._queue.runs:
             line = self.lines[run.plan.method]
             if run.state == "failed":
