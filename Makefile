@@ -57,9 +57,12 @@ docs: install
 	@echo build/docs/index.html
 
 bench: install
-	$(BIN)/napari-mep benchmark -o runs/benchmark --workers 2 $(BENCH_ARGS)
+	$(BIN)/napari-mep benchmark -o runs/benchmark --limit 12 --workers 2 $(BENCH_ARGS)
+	$(BIN)/napari-mep benchmark -o runs/prior --methods gradient,mep --workers 2 $(BENCH_ARGS)
 	cp runs/benchmark/benchmark.md docs/benchmark.md
 	cp runs/benchmark/benchmark.png docs/images/benchmark.png
+	cp runs/prior/benchmark.md docs/benchmark-prior.md
+	cp runs/prior/benchmark.png docs/images/benchmark-prior.png
 
 picture: demo/screenshot.png
 	mkdir -p docs/images

@@ -32,6 +32,7 @@ _OF_THE_PRIOR = {
     "eta",
     "guidance",
     "tile_overlap",
+    "precision",
 }
 
 
