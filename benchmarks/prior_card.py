@@ -66,8 +66,9 @@ def picture(rows: list[torch.Tensor], titles: list[str], path: Path) -> None:
     figure, axes = plt.subplots(
         len(rows), columns, figsize=(1.3 * columns, 1.5 * len(rows)), layout="constrained"
     )
+    figure.get_layout_engine().set(h_pad=0.1)  # room for the titles
     for line, row, title in zip(axes, rows, titles, strict=True):
-        shown = row.sqrt()
+        shown = row.clamp(min=0).sqrt()
         for ax, image in zip(line, shown, strict=True):
             ax.imshow(image, cmap="magma", vmin=0, vmax=float(shown.max()), aspect="auto")
             ax.set_axis_off()
@@ -95,7 +96,7 @@ def main() -> None:
     for level, error in denoising_error(prior, unseen * prior.scale):
         print(f"| {level} | {error:.3f} |")
 
-    samples = sample_prior(prior, range(10), steps=a.steps).clamp(min=0)
+    samples = sample_prior(prior, range(10), steps=a.steps)
     print(f"samples: standard deviation {samples.std():.4f} rad, data {1 / prior.scale:.4f} rad")
     source = VolumeSource(CrystalLibrary.load(a.library), settings)
     views = torch.cat([source(i, 64) for i in range(0, a.views, 64)])
