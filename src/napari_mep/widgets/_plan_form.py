@@ -71,6 +71,7 @@ _ADVANCED = {
     "end_logsnr": Look("End logSNR", step=0.5),
     "finish_iterations": Look("Gradient steps at the end"),
     "eta": Look("Stochasticity η", step=0.1),
+    "precision": Look("Precision of the network"),
     "likelihood": Look("Likelihood"),
     "preprocessing": Look("Preprocessing"),
 }
@@ -84,6 +85,7 @@ _ONLY_MEP = {
     "end_logsnr",
     "finish_iterations",
     "eta",
+    "precision",
 }
 
 
