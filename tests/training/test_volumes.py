@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from napari_mep.crystals.library import CrystalLibrary
+from napari_mep.crystals.structure import Crystal
 from napari_mep.training.volumes import VolumeSource, _ahead, data_scale
 
 
@@ -68,3 +70,42 @@ def test_scale_makes_unit_variance(library, settings):
     assert float((source(2**40, 64) * scale).std()) == pytest.approx(1, rel=1e-5)
     # other volumes differ by chance only
     assert float((source(0, 64) * scale).std()) == pytest.approx(1, rel=0.2)
+
+
+def test_mixed_sites_are_drawn_anew_for_every_volume(settings):
+    # Half lead, half vacancy: with both outcomes drawn, volumes hold half the lead on average.
+    perfect = replace(
+        settings,
+        vacancy_fraction=0.0,
+        substitution_fraction=0.0,
+        grain_boundary_share=0.0,
+        surface_share=0.0,
+        amorphous_share=0.0,
+    )
+
+    def means(occupancy: float) -> torch.Tensor:
+        crystal = Crystal(3.0 * torch.eye(3).numpy(), [82], [[0, 0, 0]], [occupancy])
+        library = CrystalLibrary.from_crystals([crystal], {"test": "made up"})
+        return VolumeSource(library, perfect)(0, 40).mean((1, 2, 3))
+
+    ratio = means(0.5) / means(1.0)
+    assert float(ratio.mean()) == pytest.approx(0.5, abs=0.1)
+    assert float(ratio.std()) > 0.05
+
+
+@pytest.mark.parametrize(
+    "name", ["stacking_fault_share", "amorphous_share", "low_index_share", "misaligned_share"]
+)
+def test_a_share_of_one_changes_every_volume_and_a_share_of_zero_none(library, settings, name):
+    without = replace(
+        settings,
+        stacking_fault_share=0.0,
+        amorphous_share=0.0,
+        low_index_share=0.0,
+        misaligned_share=0.0,
+    )
+    before = VolumeSource(library, without)(0, 6)
+    assert torch.equal(VolumeSource(library, replace(without, misaligned_mrad=9.0))(0, 6), before)
+    after = VolumeSource(library, replace(without, **{name: 1.0}))(0, 6)
+    changed = (after - before).abs().amax((1, 2, 3)) > 1e-3
+    assert int(changed.sum()) >= 5  # a fault may happen to be a lattice vector

@@ -90,8 +90,25 @@ class TrainingSettings:
     surface_share: float = _setting(
         0.1, "Volumes with an edge, a surface or a step.", least=0, most=1
     )
+    stacking_fault_share: float = _setting(
+        0.03, "Crystals of which a part is displaced along a lattice plane.", least=0, most=1
+    )
+    amorphous_share: float = _setting(
+        0.03, "Volumes with an amorphous layer, side or patch.", least=0, most=1
+    )
+    low_index_share: float = _setting(
+        0.1,
+        "Crystals seen along axes such as [111], [210] and [211]; the others along a, b, c and "
+        "face diagonals.",
+        least=0,
+        most=1,
+    )
     strain: float = _setting(0.01, "Standard deviation of lattice strain.", least=0, most=0.1)
     tilt_mrad: float = _setting(3.0, "Standard deviation of crystal tilt, mrad.", least=0)
+    misaligned_share: float = _setting(
+        0.1, "Crystals that are tilted by `misaligned_mrad` instead.", least=0, most=1
+    )
+    misaligned_mrad: float = _setting(35.0, "Standard deviation of their tilt, mrad.", least=0)
     seed: int = _setting(0, "Seed of every random number.", least=0)
 
     def __post_init__(self) -> None:

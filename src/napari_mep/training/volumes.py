@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +14,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from napari_mep.crystals.cut import cut_box
-from napari_mep.crystals.defects import grain_boundary, substitutions, surface, vacancies
+from napari_mep.crystals.cut import fill_box, oriented_cell
+from napari_mep.crystals.defects import (
+    amorphous_patch,
+    grain_boundary,
+    stacking_fault,
+    substitutions,
+    surface,
+    vacancies,
+)
 from napari_mep.crystals.library import CrystalLibrary
 from napari_mep.crystals.render import PackedAtoms, SliceRenderer, pack_atoms
-from napari_mep.crystals.structure import AtomBox, Crystal
+from napari_mep.crystals.structure import AtomBox
 from napari_mep.training.settings import TrainingSettings
 
 __all__ = ["VolumeSource", "data_scale"]
@@ -26,6 +34,14 @@ __all__ = ["VolumeSource", "data_scale"]
 # which columns of different elements separate.
 _ZONE_AXES = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1]])
 _ZONE_WEIGHTS = np.array([0.28, 0.28, 0.28, 0.16 / 3, 0.16 / 3, 0.16 / 3])
+# <111>, <210> and <211>, one of each pair of opposite directions.
+_LOW_INDEX_AXES = np.array(
+    [
+        axis
+        for axis in itertools.product(range(-2, 3), repeat=3)
+        if sorted(map(abs, axis)) in ([1, 1, 1], [0, 1, 2], [1, 1, 2]) and axis > (0, 0, 0)
+    ]
+)
 
 _CHUNK = 16  # volumes packed at a time: the groups of a chunk are padded to its largest
 
@@ -143,24 +159,31 @@ class _Boxes(Dataset[PackedAtoms]):
             box = grain_boundary(box, self._view(rng), rng)
         if s.surface_share and rng.random() < s.surface_share:
             box = surface(box, rng)
+        if s.amorphous_share and rng.random() < s.amorphous_share:
+            box = amorphous_patch(box, rng)
         return box
 
     def _view(self, rng: np.random.Generator) -> AtomBox:
         """A crystal of the library as it fills the box in a random orientation."""
+        s = self.settings
         crystal = self.library[int(rng.integers(len(self.library)))]
-        strain = rng.normal(0, self.settings.strain, (3, 3))
+        strain = rng.normal(0, s.strain, (3, 3))
         deform = np.eye(3) + 0.5 * (strain + strain.T)
-        crystal = Crystal(
-            crystal.cell_A @ deform, crystal.numbers, crystal.fractional, crystal.occupancy
+        zone_axis = _ZONE_AXES[rng.choice(len(_ZONE_AXES), p=_ZONE_WEIGHTS)]
+        in_plane_deg = rng.uniform(0, 360)
+        z, y, x = (rng.uniform(0, length) for length in self.size_A)
+        tilt_mrad = rng.normal(0, s.tilt_mrad, 2)
+        if s.low_index_share and rng.random() < s.low_index_share:
+            zone_axis = _LOW_INDEX_AXES[rng.integers(len(_LOW_INDEX_AXES))]
+        if s.misaligned_share and rng.random() < s.misaligned_share:
+            tilt_mrad = rng.normal(0, s.misaligned_mrad, 2)
+        cell = oriented_cell(
+            crystal.cell_A @ deform, zone_axis.tolist(), in_plane_deg, tuple(tilt_mrad)
         )
-        return cut_box(
-            crystal,
-            self.size_A,
-            zone_axis=_ZONE_AXES[rng.choice(len(_ZONE_AXES), p=_ZONE_WEIGHTS)].tolist(),
-            in_plane_deg=rng.uniform(0, 360),
-            offset_A=tuple(rng.uniform(0, s) for s in self.size_A),  # type: ignore[arg-type]
-            tilt_mrad=tuple(rng.normal(0, self.settings.tilt_mrad, 2)),  # type: ignore[arg-type]
-        )
+        box = fill_box(crystal, cell, self.size_A, (z, y, x), rng)
+        if s.stacking_fault_share and rng.random() < s.stacking_fault_share:
+            box = stacking_fault(box, crystal, cell, (z, y, x), rng)
+        return box
 
 
 class _Spans:
