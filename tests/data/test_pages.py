@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from napari_mep.data import open_dataset
-from napari_mep.data._pages import give_back
+from napari_mep.data._pages import fetch, give_back
 
 PAGES = 64
 
@@ -29,6 +31,29 @@ def resident(path: Path) -> int:
         for head in lines
         if head.endswith(f" {path}")
     )
+
+
+def cached(mapped: np.ndarray) -> list[int]:
+    """Which pages of a memory map the system holds, without touching them."""
+    pages = (ctypes.c_ubyte * PAGES)()
+    address = ctypes.c_void_p(mapped.ctypes.data)
+    assert ctypes.CDLL(None).mincore(address, ctypes.c_size_t(PAGES * mmap.PAGESIZE), pages) == 0
+    return [number for number, state in enumerate(pages) if state & 1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux what is in memory")
+def test_pages_that_are_asked_for_arrive_before_they_are_read_and_no_others(file):
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    mapped = np.memmap(file, np.uint8, "r").reshape(PAGES, -1)
+    if cached(mapped):
+        pytest.skip("this file system keeps files in memory")
+    fetch(np.memmap(file, np.uint8, "r", offset=3 * mmap.PAGESIZE).reshape(PAGES - 3, -1)[17:20])
+    until = time.monotonic() + 10
+    while len(cached(mapped)) < 3 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert cached(mapped) == [20, 21, 22]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="resident pages are read from /proc")
@@ -60,6 +85,7 @@ def test_a_map_that_is_written_keeps_what_was_written(file):
 
 @pytest.mark.parametrize("other", [np.arange(4), np.broadcast_to(1.0, (2, 2)), [1, 2], b"ab"])
 def test_what_is_no_memory_map_is_left_alone(other):
+    fetch(other)
     give_back(other)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_mep.data._pages import give_back
+from napari_mep.data._pages import fetch, give_back
 from napari_mep.data._store import READ_ERRORS, one_line
 from napari_mep.data.calibration import Calibration
 from napari_mep.errors import DataError
@@ -305,18 +305,25 @@ class DiffractionDataset:
         rows, columns = np.divmod(indices[order], self.scan_shape[1])
         # A new read begins with a new scan row, or where too many unwanted patterns lie between.
         breaks = (np.diff(rows) != 0) | (np.diff(columns) > _MAX_GAP)
-        for run in np.split(np.arange(len(order)), np.flatnonzero(breaks) + 1):
-            if not len(run):
-                continue
-            row, first, last = int(rows[run[0]]), int(columns[run[0]]), int(columns[run[-1]])
+        runs = [
+            run for run in np.split(np.arange(len(order)), np.flatnonzero(breaks) + 1) if len(run)
+        ]
+        parts = [
+            (int(rows[run[0]]), slice(int(columns[run[0]]), int(columns[run[-1]]) + 1))
+            for run in runs
+        ]
+        if isinstance(self.patterns, np.ndarray):
+            for part in parts:
+                fetch(self.patterns[part])
+        for run, part in zip(runs, parts, strict=True):
             try:
-                block = np.asarray(self.patterns[row, slice(first, last + 1)])
+                block = np.asarray(self.patterns[part])
             except READ_ERRORS as err:
                 raise DataError(
-                    f"{self.name}: scan row {row} cannot be read ({one_line(err)}); "
+                    f"{self.name}: scan row {part[0]} cannot be read ({one_line(err)}); "
                     "the file is truncated or corrupted"
                 ) from None
-            out[order[run]] = block[columns[run] - first]
+            out[order[run]] = block[columns[run] - part[1].start]
             give_back(block)
         return out
 

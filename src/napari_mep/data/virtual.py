@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_mep.data._pages import give_back
+from napari_mep.data._pages import fetch, give_back
 from napari_mep.data._store import READ_ERRORS, one_line
 from napari_mep.data.dataset import DiffractionDataset, PatternArray
 from napari_mep.data.opened import OpenedPatterns
@@ -256,6 +256,9 @@ def read_part(patterns: PatternArray, row: int, columns: NDArray[np.int64]) -> N
     """
     first, last = int(columns[0]), int(columns[-1])
     try:
+        if isinstance(patterns, np.ndarray):
+            for column in columns:
+                fetch(patterns[row, column])
         stored = np.asarray(patterns[row, slice(first, last + 1)])
         block = stored[columns - first]  # a copy
         give_back(stored)
