@@ -2,9 +2,9 @@
 
     python benchmarks/rendering.py LIBRARY.npz [--crystals 50] [-o table.md]
 
-Draws views of random crystals as training does and prints the tables of docs/rendering.md: the
-relative L2 difference from abTEM on the same atoms, what the atoms beyond the margin change, and
-volumes per second. Set OMP_NUM_THREADS=1 for rates of one core. Ends with 1 if one of the crystals
+Draws views of random crystals as training does, without defects, and prints the tables of
+docs/rendering.md: the relative L2 difference from abTEM on the same atoms, what the atoms beyond
+the margin change, and volumes per second. Set OMP_NUM_THREADS=1 for rates of one core. Ends with 1 if one of the crystals
 differs by more than 1 % from abTEM on pixels eight times finer.
 """
 
