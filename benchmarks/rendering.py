@@ -4,8 +4,8 @@
 
 Draws views of random crystals as training does, without defects, and prints the tables of
 docs/rendering.md: the relative L2 difference from abTEM on the same atoms, what the atoms beyond
-the margin change, and volumes per second. Set OMP_NUM_THREADS=1 for rates of one core. Ends with 1 if one of the crystals
-differs by more than 1 % from abTEM on pixels eight times finer.
+the margin change, and volumes per second. Set OMP_NUM_THREADS=1 for rates of one core. Ends with 1
+if one of the crystals differs by more than 1 % from abTEM on pixels eight times finer.
 """
 
 from __future__ import annotations
