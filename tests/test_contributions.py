@@ -21,7 +21,7 @@ from napari_mep._reader import (
 from napari_mep._writer import write_ome_zarr
 from napari_mep.data.calibration import Calibration
 from napari_mep.data.dataset import DiffractionDataset
-from napari_mep.errors import ExportError
+from napari_mep.errors import DataError, ExportError
 from napari_mep.export.ome_zarr import read_reconstruction, write_reconstruction
 from napari_mep.volume import PhaseVolume
 
@@ -218,8 +218,7 @@ def test_the_scan_reader_claims_no_file_that_it_cannot_read(tmp_path, exported, 
     import h5py
 
     assert get_scan_reader(str(empad)) is read_scan_layers
-    empad.write_bytes(empad.read_bytes()[:-100])
-    assert get_scan_reader(str(empad)) is None
+    (tmp_path / "camera.raw").write_bytes(empad.read_bytes()[:-100])
     with h5py.File(tmp_path / "image.h5", "w") as file:
         file["image"] = np.zeros((8, 8))
     with h5py.File(tmp_path / "model_iter0010.hdf5", "w") as file:
@@ -230,13 +229,33 @@ def test_the_scan_reader_claims_no_file_that_it_cannot_read(tmp_path, exported, 
         packed.id.write_direct_chunk((0, 0, 0, 0), b"no such thing")
     (tmp_path / "any.xml").write_text("<root/>")
     (tmp_path / "any.yml").write_text("a: 1")
-    for name in ("scan.mib", "scan.dm4", "scan.blo", "scan_000.tvips", "scan.mrc", "scan.emd"):
+    for name in ("scan.mrc", "scan.emd"):
         (tmp_path / name).write_bytes(b"no such thing")
     volume = PhaseVolume(np.ones((2, 3, 4)), (1, 1, 1))
     write_reconstruction(tmp_path / "other.zarr", volume, {}, name="other")
-    for path in [*tmp_path.iterdir(), tmp_path / "gone.h5"]:
+    for path in {*tmp_path.iterdir(), tmp_path / "gone.h5"} - {empad, tmp_path / "scan.xml"}:
         assert get_scan_reader(str(path)) is None, path
     assert get_scan_reader([str(empad), str(empad)]) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["a.mib", "a.blo", "a.dm3", "a.DM4", "a.hspy", "a_000.tvips", "a_master.h5"]
+)
+def test_a_file_that_can_only_be_a_scan_says_why_it_cannot_be_opened(tmp_path, drop, name):
+    (tmp_path / name).write_bytes(b"no such thing")
+    with pytest.raises(DataError, match=name) as caught:
+        drop(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_or_oblong_empad_scan_says_so(empad, tmp_path, drop):
+    frames = empad.read_bytes()
+    empad.write_bytes(frames[:-100])
+    with pytest.raises(DataError, match="are not 6 x 5 patterns"):
+        drop(empad)
+    (tmp_path / "other.raw").write_bytes(frames)
+    with pytest.raises(DataError, match="the widget 4D-STEM data has a field for it"):
+        drop(tmp_path / "other.raw")
 
 
 def test_a_reconstruction_of_another_program_is_a_volume_in_the_world(tmp_path, drop):

@@ -1,7 +1,8 @@
 """What napari opens: our OME-Zarr exports, 4D-STEM files, reconstructions of other programs.
 
 Each ``get_...`` function looks into the file and returns None for what it cannot read, so other
-plugins get their turn.
+plugins get their turn. A file that can only be a scan is claimed even if it is broken: napari shows
+what a reader raises, but not why one refused.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,12 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 _ATTRIBUTE = "napari-mep"
+# Nothing but detectors and their programs write these.
+_ONLY_SCANS = (
+    "*.mib", "*.blo", "*.dm3", "*.dm4", "*.hspy", "*_000.tvips", "*_master.h5",
+    "*x[0-9]*_y[0-9]*.raw",
+)  # fmt: skip
+_EMPAD_FRAME = 130 * 128 * 4  # bytes; no image has that many
 
 LayerReader = Callable[[str | Sequence[str]], "list[LayerDataTuple]"]
 
@@ -55,7 +63,10 @@ def get_volume_reader(path: str | Sequence[str]) -> LayerReader | None:
 
 
 def get_scan_reader(path: str | Sequence[str]) -> LayerReader | None:
-    """Reader for a 4D-STEM file, None for anything else: broken files, images, other volumes."""
+    """Reader for a 4D-STEM file, None for anything else: images, other volumes.
+
+    Of broken files only those are claimed that cannot be anything else; reading them says why not.
+    """
     from napari_mep.data.readers import open_patterns
     from napari_mep.data.virtual import read_part
 
@@ -66,7 +77,7 @@ def get_scan_reader(path: str | Sequence[str]) -> LayerReader | None:
         read_part(open_patterns(path).patterns, 0, np.zeros(1, int))
     except MepError as err:
         _log.debug("not opened as a scan: %s", err)
-        return None
+        return read_scan_layers if _is_only_a_scan(Path(path)) else None
     return read_scan_layers
 
 
@@ -114,7 +125,14 @@ def read_scan_layers(path: str | Sequence[str]) -> list[LayerDataTuple]:
     from napari_mep.widgets._waiting import Cancelled, wait_for
 
     assert isinstance(path, str)
-    opened = open_patterns(path)
+    try:
+        opened = open_patterns(path)
+    except DataError as err:
+        # napari opens only paths that exist, so nobody can append "::8x10" here.
+        where = (
+            "; the widget 4D-STEM data has a field for it" if "rows x columns" in str(err) else ""
+        )
+        raise DataError(f"{err}{where}") from None
     rows, columns, ky, kx = (int(n) for n in opened.patterns.shape)
     size = rows * columns * ky * kx * opened.patterns.dtype.itemsize / 1e9
     # Sizes are told before anything is read.
@@ -137,6 +155,15 @@ def _volume_layer(volume: PhaseVolume, name: str, record: dict[str, Any]) -> Lay
         "metadata": {"napari_mep": record},
     }
     return (volume.data, settings, "image")
+
+
+def _is_only_a_scan(path: Path) -> bool:
+    """Whether a file, by its name or its size, can be nothing but a 4D-STEM scan."""
+    name = path.name.lower()
+    if any(fnmatchcase(name, pattern) for pattern in _ONLY_SCANS):
+        return True
+    size = path.stat().st_size if name.endswith(".raw") and path.is_file() else 0
+    return size > 0 and size % _EMPAD_FRAME == 0
 
 
 def _is_ours(path: Path) -> bool:
