@@ -152,6 +152,35 @@ def test_new_layers_join_and_deleted_ones_leave(qtbot, viewer, widget):
     assert sorted(layer.name for layer in viewer.layers) == ["bad", "fourth", "good"]
 
 
+@pytest.mark.parametrize("view", [View.SIDE, View.DIFFERENCE, View.CURTAIN])
+def test_leaving_gives_late_layers_back_too(qtbot, viewer, widget, view):
+    """As the layers of queued baselines do, one joins during a view."""
+    widget.show_view(view)
+    with qtbot.waitSignal(widget.prepared_changed):
+        late = viewer.add_image(
+            5 * TRUTH, name="late", scale=(1.6, 0.2, 0.2), units=("angstrom",) * 3,
+            contrast_limits=(0, 5),
+        )  # fmt: skip
+    widget.leave()
+    assert late.visible
+    assert not late.name_overlay.visible
+    assert tuple(late.contrast_limits) == (0, 5)
+
+
+def test_a_late_layer_that_has_grown_gets_the_contrast_of_what_it_is(qtbot, viewer, widget):
+    widget.show_view(View.SIDE)
+    stream = LayerStream(viewer, interval_ms=1)
+    stream.begin("run", {"plan": {}})
+    with qtbot.waitSignal(widget.prepared_changed):
+        stream.push(volume(0.0, TRUTH.shape))
+    qtbot.wait(5)
+    with qtbot.waitSignal(widget.prepared_changed):
+        stream.push(volume(7.0, TRUTH.shape))
+    stream.finish({"plan": {}, "step": 2})
+    widget.leave()
+    assert tuple(viewer.layers["run"].contrast_limits) == pytest.approx((7, 8), abs=0.02)
+
+
 def test_a_running_volume_is_followed(qtbot, viewer, widget):
     stream = LayerStream(viewer, interval_ms=1)
     stream.begin("run", {"plan": {}})

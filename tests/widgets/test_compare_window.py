@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qtpy.QtCore import Qt
 
 from napari_mep.widgets import CompareWidget
 from napari_mep.widgets._compare_looks import View
@@ -67,6 +68,22 @@ def test_side_by_side_and_back(make_napari_viewer_proxy, qtbot):
     viewer.window.remove_dock_widget(dock)  # closing leaves, too
     assert looks(viewer) == before
     widget.deleteLater()
+
+
+def test_esc_in_the_canvas_leaves(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer(show=True)
+    fill(viewer)
+    _dock, widget = viewer.window.add_plugin_dock_widget("napari-mep", "Compare")
+    qtbot.waitUntil(lambda: len(widget.prepared.volumes) == 3)
+    canvas = viewer.window._qt_viewer.canvas.native
+    canvas.window().activateWindow()
+    qtbot.waitUntil(canvas.isActiveWindow)
+    canvas.setFocus()
+    widget.bar.buttons[View.SIDE].click()
+    qtbot.keyClick(canvas, Qt.Key.Key_Escape)
+    assert widget.views.view is View.NONE
+    assert not viewer.canvas.grid.enabled
+    assert not widget._escape.isEnabled()  # and leaves Esc to others
 
 
 def test_the_manifest_docks_compare(make_napari_viewer, qtbot):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from napari_mep.widgets._compare_layers import MARK, is_running
+from napari_mep.widgets._layer_stream import contrast_of
 
 __all__ = ["ViewState"]
 
@@ -28,11 +31,14 @@ class ViewState:
         Values by unique id of the layer and attribute.
     selected : tuple of str
         Unique ids.
+    grown : set of str
+        Unique ids of layers that joined while they were being reconstructed.
     """
 
     viewer: dict[str, dict[str, Any]]
     layers: dict[str, dict[str, Any]]
     selected: tuple[str, ...]
+    grown: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, viewer: Any) -> ViewState:
@@ -42,17 +48,26 @@ class ViewState:
             name: {attribute: _copy(getattr(part, attribute)) for attribute in attributes}
             for name, (part, attributes) in parts.items()
         }
-        layers = {}
-        for layer in viewer.layers:
-            looks = {name: _copy(getattr(layer, name)) for name in _LAYER if hasattr(layer, name)}
-            looks["name_overlay"] = layer.name_overlay.visible
-            layers[str(layer.unique_id)] = looks
+        layers = {str(layer.unique_id): _looks(layer) for layer in viewer.layers}
         selected = tuple(str(layer.unique_id) for layer in viewer.layers.selection)
         return cls(values, layers, selected)
 
+    def join(self, viewer: Any) -> None:
+        """Remember the layers that have come since, before anything is done to them."""
+        for layer in viewer.layers:
+            key = str(layer.unique_id)
+            if key not in self.layers and MARK not in layer.metadata:
+                self.layers[key] = _looks(layer)
+                if is_running(layer):
+                    self.grown.add(key)
+
     def restore(self, viewer: Any) -> None:
-        """Bring back what is still there; layers that came later are left alone."""
+        """Bring back what is still there."""
         self.restore_layers(viewer)
+        for layer in viewer.layers:
+            # The limits of a first preview mean nothing for what it has become.
+            if str(layer.unique_id) in self.grown:
+                layer.contrast_limits = contrast_of(layer.data)
         for name, (part, attributes) in _parts(viewer).items():
             for attribute in attributes:
                 wanted = self.viewer[name][attribute]
@@ -74,6 +89,11 @@ class ViewState:
             for name in _LAYER:
                 if name in looks and _differs(getattr(layer, name), looks[name]):
                     setattr(layer, name, looks[name])
+
+
+def _looks(layer: Any) -> dict[str, Any]:
+    looks = {name: _copy(getattr(layer, name)) for name in _LAYER if hasattr(layer, name)}
+    return looks | {"name_overlay": layer.name_overlay.visible}
 
 
 def _parts(viewer: Any) -> dict[str, tuple[Any, tuple[str, ...]]]:

@@ -96,6 +96,7 @@ class CompareViews(QObject):
             self._state = ViewState.of(self._viewer)
         else:
             self._clear()
+            self._state.join(self._viewer)
         self._view, self._prepared, self._options = view, prepared, options
         makers: dict[View, Callable[[Mapping[str, Any]], list[tuple[Any, float]]]] = {
             View.SIDE: self._side_by_side,

@@ -124,6 +124,7 @@ class CompareWidget(QWidget):
         elif not self._call.busy:
             self._show()
         self.bar.show_view(view)
+        self._escape.setEnabled(view is not View.NONE)
 
     def leave(self) -> None:
         """Give the viewer back as it was."""
@@ -205,9 +206,12 @@ class CompareWidget(QWidget):
         self.bar.linked_changed.connect(self._on_linked)
         self.bar.toggled.connect(self.views.flicker)
         self.inspector.depth_wanted.connect(self._on_depth_wanted)
-        shortcut = QShortcut(QKeySequence(Qt.Key.Key_Escape), self)
-        shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-        shortcut.activated.connect(self.leave)
+        # In the whole window, canvas included; off where there is nothing to leave, because other
+        # things listen to Esc.
+        self._escape = QShortcut(QKeySequence(Qt.Key.Key_Escape), self)
+        self._escape.setContext(Qt.ShortcutContext.WindowShortcut)
+        self._escape.setEnabled(False)
+        self._escape.activated.connect(self.leave)
 
     def _events(self) -> list[tuple[Any, Any]]:
         layers, dims = self._viewer.layers.events, self._viewer.dims.events
