@@ -609,7 +609,7 @@ def test_arguments_that_make_no_sense(capsys, tmp_path, monkeypatch, arguments, 
 
 
 def test_evaluate_refuses_what_is_no_volume(capsys, tmp_path, simulated, hdf5):
-    _fails(capsys, "srtio3.zarr", "evaluate", simulated, "--truth", simulated)
+    _fails(capsys, "scan.h5", "evaluate", tmp_path / "scan.h5", "--truth", simulated)
     _fails(capsys, "scan.h5", "evaluate", simulated, "--truth", tmp_path / "scan.h5")
 
 

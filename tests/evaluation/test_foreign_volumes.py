@@ -270,3 +270,12 @@ def test_broken_and_other_files(tmp_path, ptyrad_model):
         read_foreign_volume(tmp_path / "b.mat")
     with pytest.raises(DataError, match="no such file"):
         read_foreign_volume(tmp_path / "gone.hdf5")
+
+
+@pytest.mark.parametrize("content", [b"", b"MATLAB 5.0 MAT-file, cut", bytes(200)])
+def test_broken_old_matlab_files_are_told_without_scipys_own_error(tmp_path, content):
+    path = tmp_path / "zero.mat"
+    path.write_bytes(content)
+    assert not is_foreign_volume(path)  # napari asks this of every file it is given
+    with pytest.raises(DataError, match=r"zero\.mat: (not a whole|no) reconstruction"):
+        read_foreign_volume(path)

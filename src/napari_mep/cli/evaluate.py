@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from napari_mep.cli._shared import Commands, data_options, new_command, open_data, table, to_json
-
-if TYPE_CHECKING:
-    from napari_mep.volume import PhaseVolume
 
 __all__ = ["add_command"]
 
@@ -31,7 +27,7 @@ def add_command(commands: Commands) -> None:
 
 
 def _evaluate(a: argparse.Namespace) -> None:
-    from napari_mep.evaluation import compare_volumes, load_volume
+    from napari_mep.evaluation import compare_volumes, load_result, load_volume
     from napari_mep.reconstruction.plan import ReconstructionPlan
     from napari_mep.reconstruction.predicted import volume_residual
 
@@ -39,7 +35,7 @@ def _evaluate(a: argparse.Namespace) -> None:
     dataset = None if a.data is None else open_data(a)
     rows = []
     for path in a.reconstruction:
-        volume, record = _read(path)
+        volume, record = load_result(path)
         scores = compare_volumes(volume, truth)
         residual = record.get("residual")
         if dataset is not None:  # the same measure for every volume, wherever it comes from
@@ -58,13 +54,3 @@ def _evaluate(a: argparse.Namespace) -> None:
             }
         )
     print(to_json(rows) if a.json else table(rows))
-
-
-def _read(path: Path) -> tuple[PhaseVolume, dict[str, Any]]:
-    """A result of ours with its record, or one of another program, without."""
-    from napari_mep.evaluation.foreign_volumes import is_foreign_volume, read_foreign_volume
-    from napari_mep.export.ome_zarr import read_reconstruction
-
-    if is_foreign_volume(path):
-        return read_foreign_volume(path), {}
-    return read_reconstruction(path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ from napari_mep.data._store import READ_ERRORS, one_line
 from napari_mep.errors import DataError
 from napari_mep.volume import PhaseVolume
 
-__all__ = ["is_foreign_volume", "read_foreign_volume"]
+__all__ = ["FOREIGN_SUFFIXES", "is_foreign_volume", "read_foreign_volume"]
 
 _log = logging.getLogger(__name__)
 
-_SUFFIXES = (".h5", ".hdf5", ".mat")
+FOREIGN_SUFFIXES = (".h5", ".hdf5", ".mat")
+"""Endings of the files that other programs write their reconstructions into."""
+
 _SINGLE_SLICE_A = 1.0  # a projection has no thickness; its voxel needs one
 _METRES = 1e-6  # pixel sizes below this are in metres: no pixel is a millionth of an angstrom
 
@@ -31,13 +33,13 @@ _METRES = 1e-6  # pixel sizes below this are in metres: no pixel is a millionth 
 def is_foreign_volume(path: str | Path) -> bool:
     """Whether a file is a reconstruction by PtyRAD, phaser or fold_slice; False if it is broken."""
     path = Path(path)
-    if path.suffix.lower() not in _SUFFIXES or not path.is_file():
+    if path.suffix.lower() not in FOREIGN_SUFFIXES or not path.is_file():
         return False
     try:
         if _is_old_matlab(path):
             from scipy.io import whosmat
 
-            return any(name in ("object", "outputs") for name, _, _ in whosmat(str(path)))
+            return _has_object(name for name, _, _ in _old_matlab(whosmat, path))
         import h5py
 
         with h5py.File(path, "r") as file:
@@ -73,7 +75,10 @@ def read_foreign_volume(path: str | Path) -> PhaseVolume:
         if _is_old_matlab(path):
             from scipy.io import loadmat
 
-            return _fold_slice(path, _Old(loadmat(str(path), simplify_cells=True)))
+            values = _old_matlab(loadmat, path, simplify_cells=True)
+            if not _has_object(values):
+                raise _nothing_in(path)
+            return _fold_slice(path, _Old(values))
         import h5py
 
         with h5py.File(path, "r") as file:
@@ -85,13 +90,32 @@ def read_foreign_volume(path: str | Path) -> PhaseVolume:
                 case "fold_slice":
                     return _fold_slice(path, _New(file))
                 case _:
-                    raise DataError(
-                        f"{path}: no reconstruction by PtyRAD, phaser or fold_slice in it"
-                    )
-    except (*READ_ERRORS, NotImplementedError) as err:
+                    raise _nothing_in(path)
+    except READ_ERRORS as err:
         raise DataError(
             f"{path}: not a whole reconstruction ({one_line(err)}); copy it anew"
         ) from None
+
+
+def _nothing_in(path: Path) -> DataError:
+    return DataError(
+        f"{path}: no reconstruction by PtyRAD, phaser or fold_slice in it, the only volumes that "
+        f"are read from {path.suffix} files"
+    )
+
+
+def _old_matlab(read: Callable[..., Any], path: Path, **options: Any) -> Any:
+    """What a function of scipy reads; its own kind of error, which has no base, as a ValueError."""
+    from scipy.io.matlab import MatReadError
+
+    try:
+        return read(str(path), **options)
+    except MatReadError as err:
+        raise ValueError(one_line(err)) from None
+
+
+def _has_object(names: Iterable[str]) -> bool:
+    return not {"object", "outputs"}.isdisjoint(names)
 
 
 def _kind(file: Any) -> str | None:

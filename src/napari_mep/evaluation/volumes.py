@@ -3,21 +3,48 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from napari_mep.data._store import READ_ERRORS, one_line
 from napari_mep.data.native import is_native, read_truth
 from napari_mep.errors import DataError
-from napari_mep.evaluation.foreign_volumes import is_foreign_volume, read_foreign_volume
+from napari_mep.evaluation.foreign_volumes import FOREIGN_SUFFIXES, read_foreign_volume
 from napari_mep.export.ome_zarr import read_reconstruction
 from napari_mep.volume import PhaseVolume
 
-__all__ = ["load_volume"]
+__all__ = ["load_result", "load_volume"]
+
+_KINDS = (
+    "an OME-Zarr image, a simulated .zarr, a .npz, or a file of PtyRAD, phaser or fold_slice "
+    f"({', '.join(FOREIGN_SUFFIXES)})"
+)
 
 
 def load_volume(path: str | Path) -> PhaseVolume:
     """A phase volume with its world coordinates.
+
+    Parameters
+    ----------
+    path : str or Path
+        See `load_result`.
+
+    Returns
+    -------
+    PhaseVolume
+        (z, y, x) float32, radians.
+
+    Raises
+    ------
+    DataError, ExportError
+        See `load_result`.
+    """
+    return load_result(path)[0]
+
+
+def load_result(path: str | Path) -> tuple[PhaseVolume, dict[str, Any]]:
+    """A phase volume, and what its file says of how it was made.
 
     Parameters
     ----------
@@ -29,8 +56,11 @@ def load_volume(path: str | Path) -> PhaseVolume:
 
     Returns
     -------
-    PhaseVolume
-        (z, y, x) float32, radians.
+    volume : PhaseVolume
+        (z, y, x) float32, radians, in world coordinates.
+    record : dict
+        See `napari_mep.reconstruction.provenance.provenance`; empty for what another program wrote
+        and for the truth of a simulation.
 
     Raises
     ------
@@ -42,15 +72,20 @@ def load_volume(path: str | Path) -> PhaseVolume:
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file")
+    if path.is_dir():
+        return (_truth(path), {}) if is_native(path) else read_reconstruction(path)
     if path.suffix.lower() == ".npz":
-        return _from_npz(path)
-    if is_foreign_volume(path):
-        return read_foreign_volume(path)
-    if not path.is_dir():
-        raise DataError(f"{path}: no volume; give an OME-Zarr, a simulated .zarr or a .npz")
-    if is_native(path):
+        return _from_npz(path), {}
+    if path.suffix.lower() in FOREIGN_SUFFIXES:
+        return read_foreign_volume(path), {}
+    raise DataError(f"{path}: no file of a kind that holds a volume; give {_KINDS}")
+
+
+def _truth(path: Path) -> PhaseVolume:
+    try:
         return read_truth(path)
-    return read_reconstruction(path)[0]
+    except DataError as err:
+        raise DataError(f"{err}; it is a scan, give {_KINDS}") from None
 
 
 def _from_npz(path: Path) -> PhaseVolume:

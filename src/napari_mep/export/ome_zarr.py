@@ -150,14 +150,25 @@ def is_reconstruction(path: str | Path) -> bool:
 
 def _open_image(path: Path) -> tuple[Any, Mapping[str, Any]]:
     """The root group and its first multiscale image."""
-    import zarr
+    import zarr.errors
 
     if not path.exists():
         raise ExportError(f"{path}: no such file")
     try:
         root: Any = zarr.open_group(path, mode="r")
-        # 0.4 has no "ome" around it.
-        return root, dict(root.attrs).get("ome", root.attrs)["multiscales"][0]
+        attributes = dict(root.attrs)
+        images = attributes.get("ome", attributes).get("multiscales")  # 0.4 has no "ome" around it
+        if not images:
+            held = ", ".join(sorted(root)) or "nothing"
+            raise ExportError(
+                f"{path}: not an OME-Zarr image but a Zarr group that holds {held}; expected an "
+                "image z y x"
+            )
+        return root, images[0]
+    except (FileNotFoundError, zarr.errors.ContainsArrayError):
+        raise ExportError(
+            f"{path}: not an OME-Zarr image, which is a Zarr group with an image z y x in it"
+        ) from None
     except READ_ERRORS as err:
         raise ExportError(f"{path}: not an OME-Zarr image ({one_line(err)})") from None
 
