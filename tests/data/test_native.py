@@ -150,7 +150,7 @@ def _newer(store):
         (_remove_array, "array 'patterns' is missing or broken"),
         (_cut_array_metadata, "array 'patterns' is missing or broken"),
         (_cut_metadata, "not a whole Zarr store"),
-        (_remove_metadata, "not a whole Zarr store"),
+        (_remove_metadata, "not a Zarr store .no zarr.json"),
         (_foreign, "1 of 1 chunks are missing"),
         (_newer, "format version 99.*update"),
     ],

@@ -168,9 +168,75 @@ def test_missing_and_unknown_files(tmp_path, toml):
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(DataError, match=r"not recognised; known file names end in .zarr, .npy"):
         open_dataset(tmp_path / "notes.txt", toml)
-    (tmp_path / "folder.npy").mkdir()
-    with pytest.raises(DataError, match=r"not a whole \.npy"):
-        open_dataset(tmp_path / "folder.npy", toml)
+
+
+def test_folders_in_the_place_of_files_and_files_in_that_of_folders(tmp_path):
+    for reader in readers():
+        for suffix in reader.suffixes:
+            path = tmp_path / f"x_000{suffix}"
+            if reader.is_folder:
+                path.write_text("no folder")
+            else:
+                path.mkdir()
+            with pytest.raises(DataError, match=r"(a file|a folder), but .*; check its name"):
+                open_patterns(path)
+    (tmp_path / "empty.zarr").mkdir()
+    with pytest.raises(DataError, match=r"a folder, but not a Zarr store|not a Zarr store"):
+        open_patterns(tmp_path / "empty.zarr")
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.h5", "x.blo", "x.mib", "x_000.tvips", "x.raw"])
+def test_files_that_must_not_be_read(tmp_path, monkeypatch, name):
+    (tmp_path / name).write_bytes(b"x" * 3000)
+    import builtins
+    import pathlib
+
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied", str(tmp_path / name))
+
+    for owner, function in (
+        (pathlib.Path, "open"), (builtins, "open"), (np, "fromfile"), (np, "memmap"),
+        (h5py, "is_hdf5"),
+    ):  # fmt: skip
+        monkeypatch.setattr(owner, function, refuse)
+    with pytest.raises(DataError, match=r"Permission denied|scan shape"):
+        open_patterns(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5", ".mib", ".dm4", ".blo", ".xml"])
+def test_something_else_under_a_name_of_ours(tmp_path, suffix):
+    path = tmp_path / f"x{suffix}"
+    path.write_text("Dear diary, " * 400)
+    with pytest.raises(DataError, match=r": not an? .* file \(.*\); check its name") as caught:
+        open_patterns(path)
+    one_line(caught)
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="copy it anew"):
+        open_patterns(path)
+
+
+def test_a_virtual_dataset_without_its_sources(tmp_path, patterns):
+    """HDF5 would read what is gone as zeros."""
+    layout = h5py.VirtualLayout(shape=patterns.shape, dtype=patterns.dtype)
+    for row in range(3):
+        with h5py.File(tmp_path / f"part{row}.h5", "w") as file:
+            file["counts"] = patterns[row]
+        source = h5py.VirtualSource(f"part{row}.h5", "counts", shape=patterns[row].shape)
+        layout[row] = source
+    with h5py.File(tmp_path / "all.h5", "w") as file:
+        file.create_virtual_dataset("patterns", layout)
+    opened = open_patterns(tmp_path / "all.h5")
+    np.testing.assert_array_equal(opened.patterns[2, slice(0, 4)], patterns[2])
+    (tmp_path / "part1.h5").rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"all\.h5.*source part1\.h5 is missing; put it in"):
+        open_patterns(tmp_path / "all.h5")
+    (tmp_path / "part1.h5").write_bytes((tmp_path / "elsewhere").read_bytes()[:500])
+    with pytest.raises(DataError, match=r"part1\.h5: not a whole HDF5 file"):
+        open_patterns(tmp_path / "all.h5")
+    with h5py.File(tmp_path / "part1.h5", "w") as file:
+        file["other"] = patterns[1]
+    with pytest.raises(DataError, match=r"source part1\.h5::counts is empty"):
+        open_patterns(tmp_path / "all.h5")
 
 
 def test_without_calibration_patterns_open_but_no_dataset(hdf5, values):

@@ -14,9 +14,19 @@ from typing import Any
 import numpy as np
 
 from napari_mep.data._store import READ_ERRORS, one_line
+from napari_mep.data.formats._frames import broken, check_beginning, not_one
 from napari_mep.errors import DataError
 
-__all__ = ["find_dataset", "only_candidate", "open_hdf5_file", "open_npy", "open_npz"]
+__all__ = [
+    "check_sources",
+    "find_dataset",
+    "only_candidate",
+    "open_hdf5_file",
+    "open_npy",
+    "open_npz",
+]
+
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def open_npy(
@@ -25,10 +35,11 @@ def open_npy(
     """A ``.npy`` file as a memory map."""
     if inner is not None:
         raise DataError(f"{path}: a .npy file holds one array; leave out '::{inner}'")
+    check_beginning(path, ".npy", b"\x93NUMPY")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except READ_ERRORS as err:
-        raise DataError(f"{path}: not a whole .npy file ({one_line(err)}); copy it anew") from None
+        raise broken(path, ".npy", err) from None
     return array, ""
 
 
@@ -36,6 +47,7 @@ def open_npz(
     path: Path, inner: str | None, scan_shape: tuple[int, int] | None
 ) -> tuple[np.ndarray, str]:
     """One array of a ``.npz`` archive, read into memory."""
+    check_beginning(path, ".npz", b"PK")
     try:
         # Opened here: np.load leaves the file open when the archive is broken.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -51,7 +63,7 @@ def open_npz(
             _refuse_what_does_not_fit(path, math.prod(shape) * dtype.itemsize)
             return archive[name], name
     except READ_ERRORS as err:
-        raise DataError(f"{path}: not a whole .npz file ({one_line(err)}); copy it anew") from None
+        raise broken(path, ".npz", err) from None
 
 
 def _npz_header(archive: Any, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -84,10 +96,13 @@ def open_hdf5_file(path: Path) -> Any:
     """An HDF5 file for reading; it stays open as long as anything in it is used."""
     import h5py
 
+    # A user block may come before the signature, so its place is left to the library.
+    if path.stat().st_size > len(_HDF5_SIGNATURE) and not h5py.is_hdf5(path):
+        raise not_one(path, "HDF5", "it has no HDF5 signature")
     try:
         return h5py.File(path, "r")
     except OSError as err:
-        raise DataError(f"{path}: not a whole HDF5 file ({one_line(err)}); copy it anew") from None
+        raise broken(path, "HDF5", err) from None
 
 
 def find_dataset(path: Path, file: Any, inner: str | None, stack: bool) -> tuple[Any, str]:
@@ -116,7 +131,52 @@ def find_dataset(path: Path, file: Any, inner: str | None, stack: bool) -> tuple
         ) from None
     if not isinstance(found, h5py.Dataset):
         raise DataError(f"{path}: no dataset '{name}'; {_listing(shapes)}")
+    check_sources(path, found)
     return found, name
+
+
+def check_sources(path: Path, dataset: Any) -> None:
+    """Look for the files that a virtual dataset is made of: HDF5 reads what is gone as zeros.
+
+    Parameters
+    ----------
+    path : Path
+        The file that holds the dataset.
+    dataset : h5py.Dataset
+        Virtual or not.
+
+    Raises
+    ------
+    DataError
+        Names the first source that is missing or cannot be read.
+    """
+    import h5py
+
+    try:
+        sources = dataset.virtual_sources() if dataset.is_virtual else ()
+        parts = {(source.file_name, source.dset_name) for source in sources}
+    except READ_ERRORS as err:
+        raise broken(path, "HDF5", err) from None
+    for file_name, name in sorted(parts):
+        if file_name == ".":  # the very same file
+            missing = name not in dataset.file
+        else:
+            # A pattern of names stands for numbered files; the first one is looked for.
+            named = file_name.replace("%b", "0")
+            places = (path.parent / named, Path(named))  # where HDF5 looks
+            file = next((place for place in places if place.is_file()), None)
+            if file is None:
+                raise DataError(
+                    f"{path}: a virtual dataset whose source {named} is missing; put it in "
+                    f"{path.parent}"
+                )
+            try:
+                with h5py.File(file, "r") as source:
+                    missing = name.replace("%b", "0") not in source
+            except READ_ERRORS as err:
+                raise broken(file, "HDF5", err) from None
+        if missing:
+            raise DataError(f"{path}: a virtual dataset whose source {file_name}::{name} is empty")
 
 
 def _hdf5_shapes(file: Any) -> dict[str, tuple[int, ...]]:

@@ -104,12 +104,17 @@ def read_native(path: str | Path) -> OpenedPatterns:
     root = _open_root(path)
     attributes = root.attrs[ATTRIBUTE]
     patterns = _array(root, "patterns", path)
-    truth = read_truth(path) if "truth" in root else None
-    mask = _array(root, "mask", path)[:] if "mask" in root else None
-    probe = _array(root, "probe", path)[:] if "probe" in root else None
-    positions = _array(root, "positions", path)[:] if "positions" in root else None
-    values = attributes.get("calibration", {})
-    written = attributes.get("calibration_sources", {})
+    truth = read_truth(path) if _holds(root, "truth", path) else None
+    mask, probe, positions = (
+        _whole_array(root, name, path) if _holds(root, name, path) else None
+        for name in ("mask", "probe", "positions")
+    )
+    try:
+        values = dict(attributes.get("calibration", {}))
+        written = dict(attributes.get("calibration_sources", {}))
+        provenance = dict(attributes.get("provenance", {}))
+    except READ_ERRORS:
+        raise DataError(f"{path}: its attributes are damaged; copy or write it anew") from None
     # A default stays one (the user may not have known it); what the writer knew is the file's now.
     known = {k: v for k, v in values.items() if v is not None and written.get(k) != "default"}
     try:
@@ -128,7 +133,7 @@ def read_native(path: str | Path) -> OpenedPatterns:
         truth=truth,
         probe=probe,
         positions=positions,
-        provenance=attributes.get("provenance", {}),
+        provenance=provenance,
     )
 
 
@@ -142,13 +147,13 @@ def read_truth(path: str | Path) -> PhaseVolume:
     """
     path = Path(path)
     root = _open_root(path)
-    if "truth" not in root:
+    if not _holds(root, "truth", path):
         raise DataError(f"{path}: holds no truth volume; only simulated data do")
-    group = root["truth"]
-    data = _array(root, "truth/phase", path)[:]
+    data = _whole_array(root, "truth/phase", path)
     try:
-        return PhaseVolume(data, group.attrs["voxel_size_A"], group.attrs["origin_A"])
-    except (KeyError, ValueError, TypeError) as err:
+        known = root["truth"].attrs
+        return PhaseVolume(data, known["voxel_size_A"], known["origin_A"])
+    except READ_ERRORS as err:
         raise DataError(f"{path}: truth volume is broken ({err}); write the file anew") from None
 
 
@@ -205,6 +210,21 @@ def _open_root(path: Path) -> Any:
             f"{path}: format version {version}, this program reads {VERSION}; update napari-mep"
         )
     return root
+
+
+def _holds(root: Any, name: str, path: Path) -> bool:
+    try:
+        return name in root
+    except READ_ERRORS as err:
+        raise DataError(f"{path}: '{name}' is damaged ({one_line(err)}); copy it anew") from None
+
+
+def _whole_array(root: Any, name: str, path: Path) -> Any:
+    array = _array(root, name, path)
+    try:
+        return array[:]
+    except READ_ERRORS as err:
+        raise DataError(f"{path}: '{name}' is damaged ({one_line(err)}); copy it anew") from None
 
 
 def _array(root: Any, name: str, path: Path) -> Any:

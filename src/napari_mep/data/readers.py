@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from napari_mep.data._arrays import open_npy, open_npz
+from napari_mep.data._store import one_line
 from napari_mep.data.calibration import Calibration, PartialCalibration, as_partial
 from napari_mep.data.dataset import DiffractionDataset, PatternArray
 from napari_mep.data.formats import arina, empad, gatan, hdf5, merlin, ptyrad, simple, zarr_store
@@ -39,11 +40,14 @@ class Reader:
     open : callable
         (path, inner path or None, scan shape or None) -> `OpenedPatterns`, or the bare array and
         its inner path where the format knows nothing else.
+    is_folder : bool
+        Whether it is a folder of files.
     """
 
     format: str
     suffixes: tuple[str, ...]
     open: Callable[[Path, str | None, tuple[int, int] | None], OpenedPatterns | tuple[Any, str]]
+    is_folder: bool = False
 
     def matches(self, path: Path) -> bool:
         """Whether the file name belongs to this format."""
@@ -53,7 +57,7 @@ class Reader:
 def readers() -> tuple[Reader, ...]:
     """All formats, in the order in which they are tried."""
     return (
-        Reader("Zarr", (".zarr",), zarr_store.open_zarr),
+        Reader("Zarr", (".zarr",), zarr_store.open_zarr, is_folder=True),
         Reader("NumPy", (".npy",), open_npy),
         Reader("NumPy archive", (".npz",), open_npz),
         Reader("Dectris ARINA", ("_master.h5",), arina.open_master),
@@ -108,7 +112,19 @@ def open_patterns(
     if reader is None:
         known = ", ".join(suffix for r in readers() for suffix in r.suffixes)
         raise DataError(f"{path}: format not recognised; known file names end in {known}")
-    opened = reader.open(path, inner, scan_shape)
+    if path.is_dir() != reader.is_folder:
+        kinds = ("a folder", "a file") if path.is_dir() else ("a file", "a folder")
+        raise DataError(
+            f"{path}: {kinds[0]}, but {reader.format} data are {kinds[1]}; check its name"
+        )
+    try:
+        opened = reader.open(path, inner, scan_shape)
+    except OSError as err:  # no permission, or a folder or nothing in the place of a file beside it
+        where = "" if err.filename in (None, str(path)) else f" {err.filename}"
+        raise DataError(
+            f"{path}: cannot be read ({err.strerror or one_line(err)}{where}); "
+            "check permissions and the disk"
+        ) from None
     if isinstance(opened, OpenedPatterns):
         _check_scan_shape(opened.patterns, scan_shape, opened.name)
         return replace(opened, calibration=opened.calibration.merge(user))
@@ -145,7 +161,7 @@ def _split(source: str) -> tuple[Path, str | None, tuple[int, int] | None]:
     """File, path in the file and scan shape of ``file.h5::/path::256x128``."""
     text, *inner = source.split("::")
     shape = None
-    if inner and (found := re.fullmatch(r"(\d+)x(\d+)", inner[-1])):
+    if inner and (found := re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", inner[-1])):
         shape = int(found[1]), int(found[2])
         inner.pop()
     return Path(text).expanduser(), "::".join(inner) or None, shape

@@ -55,8 +55,14 @@ def test_broken_mib(tmp_path, truth, h):
     assert "give the scan shape 2 x 4 if" in h.refused(path, "holds 8 of 3 x 4 patterns")
     h.cut(path, 0.01)
     h.refused(path, "not a whole Merlin mib file")
-    path.write_bytes(b"\xff\xfe" * 2000)
+    path.write_bytes(content[:400])
     h.refused(path, "not a whole Merlin mib file")
+    path.write_bytes(b"")
+    h.refused(path, r"not a whole Merlin mib file \(it is empty\); copy it anew")
+    path.write_bytes(b"\xff\xfe" * 2000)
+    h.refused(path, r"not a Merlin mib file \(it begins otherwise\); check its name")
+    path.write_text("a text file whose name is wrong")
+    h.refused(path, "not a Merlin mib file")
     path.write_bytes(content.replace(b"U08", b"R64"))
     h.refused(path, "raw frames")
 
@@ -114,10 +120,10 @@ def test_blockfile(tmp_path, truth, h):
     assert values["scan_step_A"] == pytest.approx(5)
     assert values["beam_energy_keV"] == 200
     assert values["detector_step_mrad"] == pytest.approx(1e3 * np.arctan(0.2 / 200), rel=1e-3)
-    h.refused(h.cut(path, 0.6), r"not a whole blockfile file \(it holds \d of 12 patterns\)")
-    h.refused(h.cut(path, 0.01), "not a whole blockfile")
+    h.refused(h.cut(path, 0.6), r"not a whole ASTAR blo file \(it holds \d of 12 patterns\)")
+    h.refused(h.cut(path, 0.01), "not a whole ASTAR blo")
     path.write_bytes(b"x" * 5000)
-    h.refused(path, "does not begin with IMGBLO")
+    h.refused(path, "not an ASTAR blo file")
 
 
 def test_tvips_over_several_files(tvips, truth, h):
@@ -151,8 +157,10 @@ def test_broken_tvips(tvips, h):
     h.refused(h.cut(tvips, 0.4), r"holds \d of 3 x 4 patterns", scan_shape=(3, 4))
     tvips.write_bytes(b"\0" * 40)
     h.refused(tvips, "not a whole TVIPS file", scan_shape=(3, 4))
+    tvips.write_bytes(b"")
+    h.refused(tvips, r"not a whole TVIPS file \(it is empty\)", scan_shape=(3, 4))
     tvips.write_bytes(b"\xff" * 4000)
-    h.refused(tvips, "not a whole TVIPS file", scan_shape=(3, 4))
+    h.refused(tvips, "not a TVIPS file .*version 4294967295, not 1 or 2", scan_shape=(3, 4))
 
 
 def test_mrc(tmp_path, truth, h):
@@ -167,7 +175,7 @@ def test_mrc(tmp_path, truth, h):
     path.write_bytes(h.mrc_bytes(truth[0, :1]))
     h.refused(path, "no stack of patterns")
     path.write_bytes(b"\xff" * 3000)
-    h.refused(path, "not a whole MRC file")
+    h.refused(path, "not an MRC file")
 
 
 def test_a_direct_electron_movie_knows_its_scan_shape(tmp_path, truth, h):
@@ -178,6 +186,33 @@ def test_a_direct_electron_movie_knows_its_scan_shape(tmp_path, truth, h):
     np.testing.assert_array_equal(h.all_of(open_patterns(path)), truth)
     info.write_text("Scan - Enable = Enable\nScan - Type = Spiral\n")
     h.refused(path, "only raster scans can be read")
+
+
+@pytest.mark.parametrize("number", ["²", "٣", "-3", "1e1", "9" * 5000, ""])
+def test_sizes_in_sidecar_files_that_are_no_numbers(tmp_path, truth, h, number):
+    """A superscript two is a digit to Python, and no number."""
+    stack = truth.reshape(12, 16, 16)
+    movie = tmp_path / "20240501_00007_movie.mrc"
+    movie.write_bytes(h.mrc_bytes(stack))
+    (tmp_path / "20240501_00007_info.txt").write_text(
+        f"Scan - Enable = Enable\nScan - Size X = 4\nScan - Size Y = {number}\n", encoding="utf-8"
+    )
+    h.refused(movie, "a stack of 12 patterns whose scan shape the file does not say")
+    (tmp_path / "scan.mib").write_bytes(h.mib_bytes(stack))
+    (tmp_path / "scan.hdr").write_text(f"HDR,\nScanX:\t{number}\nScanY:\t3\n", encoding="utf-8")
+    h.refused(tmp_path / "scan.mib", "a stack of 12 patterns whose scan shape")
+    assert open_patterns(tmp_path / "scan.mib", scan_shape=(3, 4)).patterns.shape[:2] == (3, 4)
+
+
+def test_folders_in_the_place_of_sidecar_files(tmp_path, truth, h):
+    stack = truth.reshape(12, 16, 16)
+    movie = tmp_path / "20240501_00007_movie.mrc"
+    movie.write_bytes(h.mrc_bytes(stack))
+    (tmp_path / "20240501_00007_info.txt").mkdir()
+    h.refused(movie, "a stack of 12 patterns")
+    (tmp_path / "scan.mib").write_bytes(h.mib_bytes(stack))
+    (tmp_path / "scan.hdr").mkdir()
+    h.refused(tmp_path / "scan.mib", "a stack of 12 patterns")
 
 
 def test_without_rosettasciio_one_sentence_says_what_to_do(tmp_path, truth, h, monkeypatch):

@@ -1,12 +1,15 @@
 """Damaged files of every format: a scan or one clear line with exit code 2, never a traceback.
 
-Each file is cut off at several places, its header is overwritten, and single bytes are changed.
-What comes out may still be readable; then it must be readable to the end.
+Each file is cut off at several places, its header is overwritten, and single bytes are changed;
+of a store every file, and of a scan with a file beside it that one. What comes out may still be
+readable; then it must be readable to the end.
 """
 
 from __future__ import annotations
 
 import importlib
+import shutil
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +18,9 @@ import numpy as np
 import pytest
 
 from napari_mep.cli import main
+from napari_mep.data import DiffractionDataset, PartialCalibration
+from napari_mep.data.native import write_dataset
+from napari_mep.volume import PhaseVolume
 
 CALIBRATION = """beam_energy_keV = 300.0
 convergence_semiangle_mrad = 10.0
@@ -84,11 +90,58 @@ def files(tmp_path, truth, dm_file, h, request) -> dict[str, Callable[[], Path]]
         )
         return written("params.yaml", text.encode())
 
+    def dm(version: int) -> Path:
+        axes = [(1.0, "nm")] * 2 + [(1.0, "1/nm")] * 2
+        return dm_file(truth.astype(np.uint16), axes, version)
+
+    def native() -> Path:
+        calibration = PartialCalibration.from_mapping(tomllib.loads(CALIBRATION)).complete()
+        dataset = DiffractionDataset(
+            truth,
+            calibration,
+            "scan",
+            mask=np.arange(256).reshape(16, 16) > 3,
+            truth=PhaseVolume(np.ones((2, 8, 8), np.float32), (1.0, 0.5, 0.5)),
+            provenance={"source": "a test"},
+        )
+        return write_dataset(tmp_path / "native.zarr", dataset)
+
+    def plain() -> Path:
+        import zarr
+
+        group = zarr.open_group(tmp_path / "plain.zarr", mode="w")
+        group.create_array("scan/counts", data=truth, chunks=(2, 4, 16, 16))
+        return tmp_path / "plain.zarr"
+
+    def abtem() -> Path:
+        folder, _ = request.getfixturevalue("abtem_scan")
+        return Path(shutil.copytree(folder / "noisy.zarr", tmp_path / "abtem.zarr"))
+
+    def hdr() -> Path:
+        written("beside.hdr", b"HDR,\nScanX:\t4\nScanY:\t3\nEnd\t\n")
+        return written("beside.mib", h.mib_bytes(stack))
+
+    def info() -> Path:
+        text = b"Scan - Enable = Enable\nScan - Size X = 4\nScan - Size Y = 3\n"
+        written("20240501_00007_info.txt", text)
+        return written("20240501_00007_movie.mrc", h.mrc_bytes(stack))
+
+    def xml_beside() -> Path:
+        xml()
+        return tmp_path / "scan.raw"
+
     return {
+        "native Zarr": native,
+        "plain Zarr": plain,
+        "abTEM Zarr": abtem,
+        "dm3": lambda: dm(3),
+        "hdr": hdr,
+        "info.txt": info,
+        "xml": xml_beside,
         "EMPAD raw": empad,
         "EMPAD xml": xml,
         "mib": lambda: written("scan.mib", h.mib_bytes(stack)),
-        "dm4": lambda: dm_file(truth.astype(np.uint16), [(1.0, "nm")] * 2 + [(1.0, "1/nm")] * 2),
+        "dm4": lambda: dm(4),
         "blo": blo,
         "tvips": lambda: request.getfixturevalue("tvips"),
         "mrc": lambda: written("scan.mrc", h.mrc_bytes(stack)),
@@ -106,8 +159,10 @@ def files(tmp_path, truth, dm_file, h, request) -> dict[str, Callable[[], Path]]
 
 FORMATS = (
     "EMPAD raw", "EMPAD xml", "mib", "dm4", "blo", "tvips", "mrc", "hspy", "emd of HyperSpy",
-    "emd of NCEM", "py4DSTEM", "arina", "hdf5", "npy", "npz", "ptyrad",
+    "emd of NCEM", "py4DSTEM", "arina", "hdf5", "npy", "npz", "ptyrad", "dm3",
 )  # fmt: skip
+STORES = ("native Zarr", "plain Zarr", "abTEM Zarr")
+BESIDE = {"hdr": "beside.hdr", "info.txt": "20240501_00007_info.txt", "xml": "scan.xml"}
 
 
 def damaged(content: bytes, seed: int = 0) -> Iterator[tuple[str, bytes]]:
@@ -161,6 +216,54 @@ def test_damaged_files(kind, files, calibration, capsys):
         path.write_bytes(copy)
         refused += told(arguments, capsys, f"{kind}, {what}") == 2
     assert refused >= 5, "the faults must not go unseen"
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_damaged_stores(kind, files, calibration, capsys):
+    store = files[kind]()
+    arguments = ["info", str(store), *calibration]
+    assert told(arguments, capsys, f"{kind}, whole") == 0
+    refused = 0
+    members = [path for path in sorted(store.rglob("*")) if path.is_file()]
+    for path in members:
+        content = path.read_bytes()
+        for number, (what, copy) in enumerate(damaged(content)):
+            if number % 3 and not path.name.endswith((".json", ".zgroup", ".zarray", ".zattrs")):
+                continue  # of values, which are many, a third will do
+            path.write_bytes(copy)
+            what = f"{kind}, {path.relative_to(store)} {what}"
+            refused += told(arguments, capsys, what) == 2
+        path.unlink()
+        told(arguments, capsys, f"{kind}, {path.relative_to(store)} gone")
+        path.mkdir()
+        told(arguments, capsys, f"{kind}, a folder in the place of {path.relative_to(store)}")
+        path.rmdir()
+        path.write_bytes(content)
+    assert refused >= 5 * len([path for path in members if path.name == "zarr.json"])
+
+
+@pytest.mark.parametrize("kind", list(BESIDE))
+def test_damaged_files_beside_a_scan(kind, files, calibration, capsys):
+    path = files[kind]()
+    arguments = ["info", str(path), *calibration]
+    assert told(arguments, capsys, f"{kind}, whole") == 0
+    beside = path.with_name(BESIDE[kind])
+    content = beside.read_bytes()
+    refused = 0
+    for what, copy in damaged(content):
+        beside.write_bytes(copy)
+        refused += told(arguments, capsys, f"{kind}, {what}") == 2
+    assert refused >= 5
+    beside.unlink()
+    beside.mkdir()
+    assert told(arguments, capsys, f"{kind}, a folder") == 2
+
+
+@pytest.mark.parametrize("kind", [*FORMATS, *STORES])
+def test_a_folder_with_the_name_of_a_scan(kind, files, calibration, tmp_path, capsys):
+    name = files[kind]().name
+    (tmp_path / "empty" / name).mkdir(parents=True)
+    assert told(["info", str(tmp_path / "empty" / name), *calibration], capsys, kind) == 2
 
 
 @pytest.mark.parametrize("kind", FORMATS)

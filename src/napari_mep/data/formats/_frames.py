@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from napari_mep.data.formats._views import StackAsScan
 from napari_mep.errors import DataError
 
 __all__ = [
-    "broken", "frames_in", "map_frames", "no_inner", "rosettasciio", "scan_of_stack",
+    "broken", "check_beginning", "frames_in", "map_frames", "no_inner", "not_one", "rosettasciio",
+    "scan_of_stack", "whole_number",
 ]  # fmt: skip
 
 SQUARE_ASSUMED = "square scan assumed"
@@ -38,9 +40,48 @@ def rosettasciio(module: str, path: Path) -> Any:
 
 
 def broken(path: Path, format_name: str, err: BaseException | str) -> DataError:
-    """The error for a file that is not what its name says, or only part of it."""
+    """The error for a file that begins as it should and is damaged, or only part of it."""
     reason = err if isinstance(err, str) else one_line(err)
+    if isinstance(err, LookupError | TypeError | AttributeError):
+        reason = "its header makes no sense"  # the words of such errors are for programmers
     return DataError(f"{path}: not a whole {format_name} file ({reason}); copy it anew")
+
+
+def not_one(path: Path, format_name: str, reason: str) -> DataError:
+    """The error for a file that is something else than its name says: no copy would be better."""
+    # "An" stands before vowels and before abbreviations that are spelt out: an MRC, an HDF5.
+    article = "an" if re.match(r"[AEIO]|[FHLMNRSX][A-Z0-9]", format_name) else "a"
+    return DataError(f"{path}: not {article} {format_name} file ({reason}); check its name")
+
+
+def check_beginning(path: Path, format_name: str, *marks: bytes) -> None:
+    """Look whether a file begins as its format does.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    format_name : str
+        For the words of the error.
+    *marks : bytes
+        With one of these a file of the format begins.
+
+    Raises
+    ------
+    DataError
+        It does not, or it is cut off before.
+    """
+    with path.open("rb") as file:
+        head = file.read(max(len(mark) for mark in marks))
+    if any(mark.startswith(head) and mark != head for mark in marks):
+        raise broken(path, format_name, "cut off at its beginning" if head else "it is empty")
+    if not head.startswith(marks):
+        raise not_one(path, format_name, "it begins otherwise")
+
+
+def whole_number(text: str) -> int | None:
+    """A number of at most nine decimal digits, as sidecar files write it; None for other text."""
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
 
 
 def no_inner(path: Path, inner: str | None) -> None:

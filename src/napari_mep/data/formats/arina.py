@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_mep.data._arrays import check_sources, open_hdf5_file
 from napari_mep.data._store import READ_ERRORS, one_line
 from napari_mep.data.formats._frames import broken, no_inner, scan_of_stack, with_remark
 from napari_mep.data.formats._units import from_file, length_A, parse_unit
@@ -36,8 +37,6 @@ def open_master(
         Broken file, missing data files, a missing decompressor, or a scan shape that does not fit.
     """
     no_inner(path, inner)
-    import h5py
-
     try:
         import hdf5plugin  # noqa: F401  registers the filters that the detector compresses with
     except ImportError as err:
@@ -45,8 +44,8 @@ def open_master(
             f"{path}: its compression needs hdf5plugin ({one_line(err)}); "
             "run: pip install 'napari-mep[io]'"
         ) from None
+    file = open_hdf5_file(path)
     try:
-        file = h5py.File(path, "r")
         group = file["entry/data"]
         parts = [_part(path, group, name) for name in sorted(group)]
         parts = [part for part in parts if part is not None]
@@ -95,7 +94,10 @@ def _part(path: Path, group: Any, name: str) -> Any:
         named = link.filename.encode("utf-8", "replace").decode()
         raise DataError(f"{path}: its data file {named} is missing; put it beside this one")
     found = group[name]
-    return found if isinstance(found, h5py.Dataset) and found.ndim == 3 else None
+    if not isinstance(found, h5py.Dataset) or found.ndim != 3:
+        return None
+    check_sources(path.parent / Path(found.file.filename).name, found)
+    return found
 
 
 def _bad_pixels(file: Any, pixels: tuple[int, ...]) -> np.ndarray | None:

@@ -24,6 +24,7 @@ from napari_mep.data.formats._frames import (
     broken,
     map_frames,
     no_inner,
+    not_one,
     with_remark,
 )
 from napari_mep.data.formats._units import from_file
@@ -149,7 +150,9 @@ def _header_beside(raw: Path) -> _Header:
 def _read_header(path: Path) -> _Header:
     try:
         if path.stat().st_size >= _XML_BYTES:
-            raise ValueError("too large for a header")
+            raise not_one(path, "EMPAD XML", "too large for a header")
+        if path.read_bytes().lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"<", b""):
+            raise not_one(path, "EMPAD XML", "no XML at all")
         root = ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, OSError, ValueError) as err:
         raise broken(path, "EMPAD XML", err) from None
@@ -160,7 +163,7 @@ def _read_header(path: Path) -> _Header:
     try:
         shape = _scan_shape(root)
         return _Header(Path(raw).name, shape, _values(root, shape))
-    except (ValueError, SyntaxError, TypeError) as err:
+    except (ValueError, SyntaxError, TypeError, ZeroDivisionError, RecursionError) as err:
         raise broken(path, "EMPAD XML", err) from None
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from napari_mep.data._store import READ_ERRORS
 from napari_mep.data.formats._frames import (
     broken,
+    check_beginning,
     map_frames,
     no_inner,
     rosettasciio,
@@ -42,6 +43,7 @@ def open_dm(
     """
     no_inner(path, inner)
     reader = rosettasciio("digitalmicrograph", path)
+    check_beginning(path, _FORMAT, bytes((0, 0, 0, 3)), bytes((0, 0, 0, 4)))  # its version
     try:
         images = reader.file_reader(str(path), lazy=True)
     except Exception as err:  # noqa: BLE001  its own exceptions have no common base

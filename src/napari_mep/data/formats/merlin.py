@@ -12,9 +12,11 @@ from napari_mep.data._store import READ_ERRORS
 from napari_mep.data.calibration import PartialCalibration
 from napari_mep.data.formats._frames import (
     broken,
+    check_beginning,
     no_inner,
     rosettasciio,
     scan_of_stack,
+    whole_number,
     with_remark,
 )
 from napari_mep.data.opened import OpenedPatterns
@@ -45,6 +47,7 @@ def open_mib(
     """
     no_inner(path, inner)
     reader = rosettasciio("quantumdetector", path)
+    check_beginning(path, _FORMAT, b"MQ1")
     try:
         stack, headers = reader.load_mib_data(str(path), mmap_mode="r", return_headers=True)
         frames, frame_bytes, head_bytes = len(stack), stack.strides[0], headers.dtype.itemsize
@@ -92,8 +95,7 @@ def _from_hdr(path: Path) -> tuple[int, int] | None:
     values = {k.strip().rstrip(":"): v.strip() for k, _, v in (ln.partition("\t") for ln in lines)}
 
     def number(name: str) -> int:
-        text = values.get(name, "")
-        return int(text) if text.isdigit() else 0
+        return whole_number(values.get(name, "")) or 0
 
     if number("ScanX") and number("ScanY"):
         return number("ScanY"), number("ScanX")

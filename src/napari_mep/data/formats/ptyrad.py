@@ -18,7 +18,7 @@ from napari_mep.data.formats.ptyrad_settings import PtyradSettings, read_setting
 from napari_mep.data.opened import OpenedPatterns
 from napari_mep.errors import DataError
 
-__all__ = ["open_params"]
+__all__ = ["measurement", "open_params"]
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def open_params(
     no_inner(path, inner)
     settings = read_settings(path)
     shape = scan_shape or _scan_shape(settings)
-    source = _find(path, str(settings.get("init_params", "meas_params", "path", default="")))
+    source = _measurement(settings)
     patterns = _patterns(settings, source, shape)
     opened = OpenedPatterns(
         patterns=patterns,
@@ -76,7 +76,20 @@ def _scan_shape(settings: PtyradSettings) -> tuple[int, int]:
     return rows, columns
 
 
-def _find(params: Path, named: str) -> Path:
+def measurement(path: Path) -> Path:
+    """The file of patterns that a parameter file names.
+
+    Raises
+    ------
+    DataError
+        No parameter file, or it names no file that is there.
+    """
+    return _measurement(read_settings(path))
+
+
+def _measurement(settings: PtyradSettings) -> Path:
+    params = settings.path
+    named = str(settings.get("init_params", "meas_params", "path", default=""))
     if not named:
         raise DataError(f"{params}: init_params.meas_params.path is missing; name the measurement")
     path = Path(named).expanduser()

@@ -14,10 +14,13 @@ from napari_mep.data._store import READ_ERRORS
 from napari_mep.data.calibration import PartialCalibration
 from napari_mep.data.formats._frames import (
     broken,
+    check_beginning,
     frames_in,
     map_frames,
     no_inner,
+    not_one,
     scan_of_stack,
+    whole_number,
     with_remark,
 )
 from napari_mep.data.formats._units import from_file
@@ -52,18 +55,17 @@ def open_blo(
         Broken or truncated file.
     """
     no_inner(path, inner)
+    check_beginning(path, "ASTAR blo", b"IMGBLO")
     with path.open("rb") as file:
         head = file.read(_BLO_HEADER.size)
-    if not head.startswith(b"IMGBLO"):
-        raise broken(path, "blockfile", "it does not begin with IMGBLO")
     if len(head) < _BLO_HEADER.size:
-        raise broken(path, "blockfile", "the header is cut off")
+        raise broken(path, "ASTAR blo", "the header is cut off")
     (_, _, _, offset, _, size, _, columns, rows, _, step_x, step_y, volts, pitch, length) = (
         _BLO_HEADER.unpack(head)
     )
     shape = rows, columns
     if size < 2 or min(shape) < 1:
-        raise broken(path, "blockfile", f"{shape} patterns of {size} x {size} pixels")
+        raise broken(path, "ASTAR blo", f"{shape} patterns of {size} x {size} pixels")
     frame = np.dtype([("header", "V6"), ("data", "u1", (size, size))])
     values: dict[str, Any] = {"beam_energy_keV": volts / 1e3 if volts else None}
     if min(step_y, step_x) > 0:
@@ -72,7 +74,7 @@ def open_blo(
     if pitch and length:
         values["detector_step_mrad"] = 1e3 * math.atan(1e3 / pitch / (length / 10))
     return OpenedPatterns(
-        patterns=map_frames(path, shape, frame, offset, "blockfile"),
+        patterns=map_frames(path, shape, frame, offset, "ASTAR blo"),
         calibration=from_file(path, values),
         name=path.name,
         path=path,
@@ -97,9 +99,13 @@ def open_tvips(
     no_inner(path, inner)
     if not path.stem.endswith("_000"):
         raise DataError(f"{path}: not the first file of a stream; open the one named ..._000.tvips")
+    words = np.fromfile(path, "<u4", len(_TVIPS_FIELDS)).tolist()
+    if len(words) < len(_TVIPS_FIELDS):
+        raise broken(path, "TVIPS", "the header is cut off" if words else "it is empty")
+    header = dict(zip(_TVIPS_FIELDS, words, strict=True))
+    if header["version"] not in _TVIPS_FRAME_HEADER:
+        raise not_one(path, "TVIPS", f"its header has version {header['version']}, not 1 or 2")
     try:
-        words = np.fromfile(path, "<u4", len(_TVIPS_FIELDS))
-        header = dict(zip(_TVIPS_FIELDS, words.tolist(), strict=True))
         increment = _TVIPS_FRAME_HEADER[header["version"]] or header["frameheaderbytes"]
         pixels, depth = (header["dimy"], header["dimx"]), header["bitsperpixel"] // 8
         if min(pixels) < 2 or not 0 < header["size"] < 1 << 20 or not 0 < increment < 1 << 20:
@@ -160,10 +166,13 @@ def open_mrc(
     try:
         with path.open("rb") as file:
             header = file.read(1024)
+        if len(header) < 1024:
+            raise broken(path, "MRC", "the header is cut off" if header else "it is empty")
         nx, ny, nz, mode = np.frombuffer(header, "<i4", 4).tolist()
         (extra,) = np.frombuffer(header, "<i4", 1, 92).tolist()
-        if len(header) < 1024 or min(nx, ny, nz) < 1 or extra < 0:
-            raise ValueError(f"header of {len(header)} bytes: {nz} patterns of {ny} x {nx} pixels")
+        if min(nx, ny, nz) < 1 or extra < 0 or mode not in _MRC_MODES:
+            size = f"{nz} patterns of {ny} x {nx} pixels"
+            raise not_one(path, "MRC", f"its header says {size} in mode {mode}")
         frame = np.dtype([("data", _MRC_MODES[mode], (ny, nx))])
     except READ_ERRORS as err:
         raise broken(path, "MRC", err) from None
@@ -185,6 +194,7 @@ def _movie_shape(path: Path, frames: int) -> tuple[int, int] | None:
     """Scan shape of a Direct Electron movie: ``DATE_NUMBER_..._movie.mrc``, ``..._info.txt``."""
     found = re.match(r"(\d+_\d+_).*movie\.mrcs?$", path.name, re.IGNORECASE)
     infos = sorted(path.parent.glob(f"{found[1]}*info.txt")) if found else []
+    infos = [info for info in infos if info.is_file()]
     if not infos:
         return None
     lines = infos[0].read_text(encoding="utf-8", errors="replace").splitlines()
@@ -194,11 +204,8 @@ def _movie_shape(path: Path, frames: int) -> tuple[int, int] | None:
     if values.get("Scan - Type", "Raster") != "Raster":
         raise DataError(f"{path}: scanned in its own order; only raster scans can be read")
     part = "ROI Size" if values.get("Scan - ROI Enable") == "Enable" else "Size"
-    numbers = [values.get(f"Scan - {part} {axis}", "") for axis in "YX"]
-    if not all(number.isdigit() for number in numbers):
-        return None
-    rows, columns = (int(number) for number in numbers)
-    return (rows, columns) if rows * columns == frames else None
+    rows, columns = (whole_number(values.get(f"Scan - {part} {axis}", "")) for axis in "YX")
+    return (rows, columns) if rows and columns and rows * columns == frames else None
 
 
 class _From:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ def open_zarr(
         Broken store, missing chunks, a wrong inner path, or several or no arrays that could be
         meant.
     """
+    if not any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray")):
+        raise DataError(f"{path}: a folder, but not a Zarr store (no zarr.json); check its name")
     if is_native(path):
         no_inner(path, inner)
         return read_native(path)
@@ -72,11 +75,10 @@ def _walk(group: Any) -> list[tuple[str, Any]]:
     """All arrays of a group and the groups in it, with their paths."""
     import zarr
 
-    found: list[tuple[str, Any]] = []
-    for name, member in group.members(max_depth=4):
-        if isinstance(member, zarr.Array):
-            found.append((name, member))
-    return found
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of files that are no part of the store
+        members = group.members(max_depth=4)
+    return [(name, member) for name, member in members if isinstance(member, zarr.Array)]
 
 
 def _check_complete(array: Any, path: Path) -> None:
