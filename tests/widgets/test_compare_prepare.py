@@ -20,6 +20,7 @@ from napari_mep.widgets._compare_layers import (
     fingerprint,
     is_running,
     is_volume,
+    obstacle,
     placement,
     scan_source,
     unit_problem,
@@ -45,9 +46,8 @@ def candidates(*volumes: PhaseVolume) -> list[Candidate]:
 
 
 def image(**settings) -> Image:
-    return Image(
-        np.ones((4, 8, 8), np.float32), **({"scale": VOXEL, "units": ("angstrom",) * 3} | settings)
-    )
+    data = settings.pop("data", np.ones((4, 8, 8), np.float32))
+    return Image(data, **({"scale": VOXEL, "units": ("angstrom",) * 3} | settings))
 
 
 def test_layers_in_any_unit_of_length_become_angstrom():
@@ -76,6 +76,37 @@ def test_layers_in_any_unit_of_length_become_angstrom():
 )
 def test_what_can_be_compared(layer, fits):
     assert is_volume(layer) is fits
+
+
+def test_a_volume_lies_where_napari_draws_it():
+    """The affine of a layer moves and mirrors what is compared, too."""
+    data = np.arange(4 * 8 * 8, dtype=np.float32).reshape(4, 8, 8)
+    affine = np.diag([1, -2.0, 1, 1])
+    affine[:3, 3] = (0, 3.0, 0.07)
+    layer = image(
+        data=data,
+        scale=(0.16, 0.02, 0.02),
+        translate=(0.08, 1, 2),
+        units=("nm",) * 3,
+        affine=affine,
+    )
+    volume = volume_of(layer)
+    assert volume.voxel_size_A == pytest.approx((1.6, 0.4, 0.2))
+    assert volume.origin_A == pytest.approx((0.8, 30 - 20 - 7 * 0.4, 20.7))
+    np.testing.assert_array_equal(volume.data, data[:, ::-1])
+    assert is_volume(image(scale=(1.6, -0.2, 0.2)))
+    # What a link has moved for a while is where it was before.
+    layer.affine = np.diag([1, 5, 5, 1.0]) @ affine
+    assert volume_of(layer, affine).origin_A == pytest.approx(volume.origin_A)
+    assert fingerprint(layer, affine) != fingerprint(layer)
+
+
+@pytest.mark.parametrize(
+    "turned", [{"rotate": 10}, {"shear": (0, 0, 0.1)}, {"affine": np.eye(4)[[0, 2, 1, 3]]}]
+)
+def test_what_is_rotated_or_sheared_is_not_compared(turned):
+    assert obstacle(image(**turned)) == "rotated or sheared"
+    assert obstacle(image(rotate=360)) == ""
 
 
 def test_a_running_layer_is_copied_a_finished_one_is_not():

@@ -173,6 +173,25 @@ def test_without_the_camera_link_only_the_selected_layer_moves(viewer, views):
     np.testing.assert_allclose(truth.affine.affine_matrix, np.eye(4))
 
 
+@pytest.mark.parametrize("apart", [Linked(camera=False), Linked(depth=False)])
+def test_links_give_an_affine_of_the_user_back(viewer, views, apart):
+    own = np.eye(4)
+    own[:3, 3] = (0, 0.7, -0.3)
+    viewer.layers["thin"].affine = own
+    views.show(View.SIDE, prepared_of(viewer), layers_of(viewer), Options())
+    thin = views.shown[1]
+    viewer.layers.selection.active = views.shown[0]
+    np.testing.assert_array_equal(thin.affine.affine_matrix, own)
+    views.set_linked(apart)
+    viewer.dims.set_point(0, 8.8)
+    viewer.scene.camera.center = (0, 1.7, 0.4)
+    assert not np.allclose(thin.affine.affine_matrix, own)
+    np.testing.assert_array_equal(views.links.own_affine(thin), own)
+    views.set_linked(Linked())
+    np.testing.assert_array_equal(thin.affine.affine_matrix, own)
+    assert views.links.own_affine(thin) is None
+
+
 def test_without_the_depth_link_the_others_keep_their_slice(viewer, views):
     views.show(View.SIDE, prepared_of(viewer), layers_of(viewer), Options())
     truth, thin, _ = views.shown

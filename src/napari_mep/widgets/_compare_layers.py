@@ -31,6 +31,7 @@ MARK = "napari_mep_compare"
 """Key in the metadata of layers that the Compare widget has made and will remove."""
 
 _SAMPLES = 4096  # voxels that a fingerprint looks at
+_STRAIGHT = 1e-6  # of the largest element: what rounding leaves of an angle
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,10 @@ def obstacle(layer: Any) -> str:
         return "multiscale"
     if np.dtype(layer.dtype).kind not in "fiu":
         return f"{np.dtype(layer.dtype)} voxels"
-    return "" if min(layer.scale) > 0 else "negative scale"
+    linear = _world_matrix(layer)[:, :3]
+    if np.abs(linear - np.diag(np.diag(linear))).max() > _STRAIGHT * np.abs(linear).max():
+        return "rotated or sheared"
+    return "" if np.abs(np.diag(linear)).min() > 0 else "flat"
 
 
 def record_of(layer: Any) -> dict[str, Any]:
@@ -87,19 +91,27 @@ def unit_problem(layer: Any) -> str:
     return f"{layer.name}: axes in {', '.join(sorted(odd))}, taken as angstrom" if odd else ""
 
 
-def volume_of(layer: Any) -> PhaseVolume:
+def volume_of(layer: Any, affine: np.ndarray | None = None) -> PhaseVolume:
     """The volume of a layer in angstrom; shares its memory where the data are float32.
 
-    Axes without a unit of length are taken as angstrom, see `unit_problem`.
+    It lies where napari draws the layer; an axis that runs backwards is reversed. Axes without a
+    unit of length are taken as angstrom, see `unit_problem`.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+        A volume, see `is_volume`.
+    affine : (4, 4) ndarray, optional
+        To be used instead of the layer's, where that has been changed for a while.
     """
-    factors = angstrom_per_unit(layer)
-    scale, translate = (
-        tuple(float(v) * f for v, f in zip(values, factors, strict=True))
-        for values in (layer.scale, layer.translate)
-    )
+    matrix = _world_matrix(layer, affine) * np.array(angstrom_per_unit(layer))[:, None]
+    step, origin = np.diag(matrix[:, :3]), matrix[:, 3]
     # A run writes into the buffer of its layer while others may read.
     data = np.array(layer.data) if is_running(layer) else np.asarray(layer.data)
-    return PhaseVolume(data, scale, translate)  # type: ignore[arg-type]
+    backwards = step < 0
+    data = np.flip(data, np.flatnonzero(backwards))
+    origin = origin + np.where(backwards, step * (np.array(data.shape) - 1), 0.0)
+    return PhaseVolume(data, tuple(np.abs(step).tolist()), tuple(origin.tolist()))
 
 
 def angstrom_per_unit(layer: Any) -> tuple[float, ...]:
@@ -121,14 +133,16 @@ def placement(volume: PhaseVolume, like: Any) -> dict[str, Any]:
     }
 
 
-def fingerprint(layer: Any) -> tuple[Any, ...]:
-    """Changes when the voxels or their place in the world change; costs microseconds."""
+def fingerprint(layer: Any, affine: np.ndarray | None = None) -> tuple[Any, ...]:
+    """Changes when the voxels or their place in the world change; costs microseconds.
+
+    `affine` as in `volume_of`.
+    """
     flat = np.asarray(layer.data).reshape(-1)
     some = flat[:: max(1, flat.size // _SAMPLES)]
     return (
         layer.data.shape,
-        tuple(layer.scale),
-        tuple(layer.translate),
+        tuple(_world_matrix(layer, affine).ravel().tolist()),
         tuple(str(unit) for unit in layer.units),
         float(some.sum(dtype=np.float64)),
         float(np.abs(some[::2]).sum(dtype=np.float64)),
@@ -148,6 +162,16 @@ def scan_source(layer: Any) -> ScanSource | None:
     source = f"{path}::{inner}" if inner and "::" not in str(path) else str(path)
     calibration = data.get("calibration")
     return ScanSource(source, dict(calibration) if isinstance(calibration, Mapping) else None)
+
+
+def _world_matrix(layer: Any, affine: np.ndarray | None = None) -> np.ndarray:
+    """(3, 4): from voxel indices to the world in units of the layer, all its transforms applied."""
+    points = np.array([layer.data_to_world(p) for p in (*np.eye(3), np.zeros(3))], float).T
+    matrix = np.column_stack([points[:, :3] - points[:, 3:], points[:, 3]])
+    if affine is None:
+        return matrix
+    change = np.asarray(affine) @ np.linalg.inv(layer.affine.affine_matrix)
+    return np.asarray((change @ np.vstack([matrix, [0, 0, 0, 1]]))[:3], float)
 
 
 @cache

@@ -1,8 +1,8 @@
 """What the compared layers share: contrast, depth and camera, each of which can be let go.
 
 napari has one camera and one depth for all layers of a window. A link that is let go therefore
-moves the *other* layers against the camera or the slider, by an affine transform that leaves scale
-and translation alone and is taken back when the link is made again.
+moves the *other* layers against the camera or the slider, by an affine transform before their own,
+which is given back when the link is made again.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class Links(QObject):
         self._linked = Linked()
         self._layers: tuple[Any, ...] = ()
         self._thickness: tuple[float, ...] = ()
+        self._own: dict[str, np.ndarray] = {}  # affine of each layer that has been moved
         self._setting = False
         self._seen = self._look()
         viewer.scene.camera.events.connect(self._on_moved)
@@ -50,6 +51,10 @@ class Links(QObject):
     def linked(self) -> Linked:
         """Which links are closed."""
         return self._linked
+
+    def own_affine(self, layer: Any) -> np.ndarray | None:
+        """What a layer that is held apart will get back, None if it has not been moved."""
+        return self._own.get(str(layer.unique_id))
 
     def close_down(self) -> None:
         """Let go of the viewer."""
@@ -128,8 +133,9 @@ class Links(QObject):
 
     def _together(self) -> None:
         for layer in self._layers:
-            if not np.array_equal(layer.affine.affine_matrix, np.eye(4)):
-                layer.affine = np.eye(4)
+            own = self._own.pop(str(layer.unique_id), None)
+            if own is not None:
+                layer.affine = own
 
     def _look(self) -> tuple[np.ndarray, float, float]:
         """Camera centre (y, x), zoom and depth, in world units."""
@@ -158,7 +164,9 @@ class Links(QObject):
         try:
             for index, layer in enumerate(self._layers):
                 if index != active:
-                    layer.affine = move @ np.asarray(layer.affine.affine_matrix)
+                    now = np.array(layer.affine.affine_matrix)
+                    self._own.setdefault(str(layer.unique_id), now)
+                    layer.affine = move @ now
         finally:
             self._setting = False
             self._seen = self._look()

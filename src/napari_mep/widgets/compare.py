@@ -267,9 +267,10 @@ class CompareWidget(QWidget):
         layers = self._layers()
         chosen = [(key, layers[key]) for key in self.choice.chosen() if key in layers]
         settings = self.choice.settings()
+        own = {key: self.views.links.own_affine(layer) for key, layer in chosen}
         asked = (
             *(
-                (key, layer.name, fingerprint(layer), len(record_of(layer)))
+                (key, layer.name, fingerprint(layer, own[key]), len(record_of(layer)))
                 for key, layer in chosen
             ),
             settings,
@@ -282,7 +283,8 @@ class CompareWidget(QWidget):
             self._on_prepared(Prepared())
             return
         candidates = [
-            Candidate(key, layer.name, volume_of(layer), record_of(layer)) for key, layer in chosen
+            Candidate(key, layer.name, volume_of(layer, own[key]), record_of(layer))
+            for key, layer in chosen
         ]
         self._call.submit(partial(prepare, candidates, settings))
 
