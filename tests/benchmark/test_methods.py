@@ -109,6 +109,10 @@ def test_a_plan_file_is_taken_as_it_is(tmp_path):
         (["magic"], "'magic': unknown; use mep, gradient"),
         (["ptyrad-adam:best"], r"ptyrad-adam:best.*baseline\.preset = 'best'"),
         (["mep", "mep"], "label 'mep': every method needs a label of its own"),
+        (["gradient:tuned"], "gradient has no presets, only lsq-ml, .* have; use gradient"),
+        (["mep:paper"], "mep has no presets"),
+        (["gradient:"], "gradient has no presets"),
+        (["lsq-ml:"], r"baseline\.preset = '': must be 'paper' or 'tuned'"),
         (["=plan.toml"], "no such file"),
         ([], "none given"),
     ],
@@ -116,6 +120,18 @@ def test_a_plan_file_is_taken_as_it_is(tmp_path):
 def test_methods_that_are_none(texts, match):
     with pytest.raises(PlanError, match=match):
         parse_methods(texts)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"steps": [4, 8]}, "steps 4, 8: only method mep uses it; add mep"),
+        ({"priors": ["crystals"]}, "prior crystals: only method mep uses it"),
+    ],
+)
+def test_options_that_no_method_uses(options, match):
+    with pytest.raises(PlanError, match=match):
+        parse_methods(["gradient", "lsq-ml"], **options)
 
 
 def test_a_prior_that_is_not_there():

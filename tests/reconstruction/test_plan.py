@@ -132,3 +132,39 @@ def test_every_setting_is_described():
 
     undescribed = [name for name, text in fields(ReconstructionPlan) if not text]
     assert undescribed == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "unused", "used"),
+    [
+        ({}, {"baseline"}, {"prior", "gradient.iterations", "object.wave_oversampling"}),
+        ({"start": "noise"}, {"baseline", "gradient.iterations"}, {"prior", "gradient.step"}),
+        ({"method": "gradient"}, {"prior", "guidance", "baseline"}, {"gradient.iterations"}),
+        (
+            {"method": "lsq-ml"},
+            {"prior", "gradient", "object.wave_oversampling"},
+            {"baseline.preset", "object.thickness_A", "seed"},
+        ),
+    ],
+)
+def test_what_a_method_does_not_look_at(settings, unused, used):
+    def holds(values, name):
+        first, _, rest = name.partition(".")
+        return first in values and (not rest or holds(values[first], rest))
+
+    plan = ReconstructionPlan.parse(settings)
+    assert unused <= plan.unused
+    told = plan.used()
+    assert not any(holds(told, name) for name in plan.unused)
+    assert all(holds(told, name) for name in used)
+    assert ReconstructionPlan.parse(told) == plan
+
+
+def test_a_plan_file_remembers_what_it_states(tmp_path):
+    path = tmp_path / "plan.toml"
+    path.write_text("steps = 6\n[object]\nthickness_A = 8\n[preprocessing]\nclip_negative = true\n")
+    plan = ReconstructionPlan.from_toml(path)
+    assert plan.states("steps")  # although it is the default
+    assert plan.states("object.thickness_A")
+    assert plan.states("preprocessing")
+    assert not any(map(plan.states, ("samples", "object.wave_oversampling", "gradient.step")))

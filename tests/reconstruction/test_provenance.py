@@ -26,6 +26,15 @@ def test_the_record_is_json_and_names_everything(dataset, mep_plan, prior):
     assert record["created"].endswith("+00:00")
 
 
+def test_the_record_holds_only_what_was_used(dataset):
+    """Another package's wave window is its preset's, whatever the plan says."""
+    plan = ReconstructionPlan(method="lsq-ml", object={"wave_oversampling": 2})
+    record = provenance(dataset, plan, fingerprint="known")
+    assert record["baseline"]["window"] == 1
+    assert "wave_oversampling" not in record["plan"]["object"]
+    assert not {"gradient", "guidance", "prior"} & set(record["plan"])
+
+
 def test_before_the_first_step_there_is_no_outcome(dataset, plan):
     record = provenance(dataset, plan, fingerprint="known")
     assert record["data"]["fingerprint"] == "known"

@@ -20,21 +20,6 @@ METHODS: tuple[str, ...] = get_args(ReconstructionPlan.model_fields["method"].an
 DEFAULT: tuple[str, ...] = (*METHODS, *(f"{name}:tuned" for name in BASELINES))
 """What is compared unless the user names something: other packages also at their best."""
 
-_OF_THE_PRIOR = {
-    "prior",
-    "steps",
-    "samples",
-    "start",
-    "start_logsnr",
-    "start_detail_invA",
-    "finish_iterations",
-    "end_logsnr",
-    "eta",
-    "guidance",
-    "tile_overlap",
-    "precision",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -63,11 +48,9 @@ class Method:
         For a solver of another package, ``baseline`` says what its preset comes to there.
         """
         values = self.plan.model_dump(mode="json")
-        outside = baseline_record(self.plan)
-        unused = set() if self.plan.method == "mep" else _OF_THE_PRIOR
-        unused = unused | ({"gradient"} if outside else {"baseline"})
-        values = {name: value for name, value in values.items() if name not in unused}
-        for name, known in outside.items():
+        # Only whole sections are left out: results of before are found again by what is told here.
+        values = {name: value for name, value in values.items() if name not in self.plan.unused}
+        for name, known in baseline_record(self.plan).items():
             values[name] = {**values.get(name, {}), **known}
         return values
 
@@ -100,11 +83,18 @@ def parse_methods(
     Raises
     ------
     PlanError
-        An unknown method, a setting that is impossible, or a label given twice.
+        An unknown method, a setting that is impossible or that no method uses, or a label given
+        twice.
     WeightsError
         A prior is not there.
     """
     base = base or ReconstructionPlan()
+    for option, values in (("prior", priors), ("steps", steps)):
+        if values and "mep" not in texts:
+            raise PlanError(
+                f"{option} {', '.join(map(str, values))}: only method mep uses it; add mep to the "
+                f"methods or leave {option} out"
+            )
     methods: list[Method] = []
     for text in texts:
         label, equals, path = text.partition("=")
@@ -131,14 +121,18 @@ def parse_methods(
 
 
 def _named(text: str, base: ReconstructionPlan) -> ReconstructionPlan:
-    name, _, preset = text.partition(":")
+    name, colon, preset = text.partition(":")
     if name not in METHODS:
         raise PlanError(
             f"method {text!r}: unknown; use {', '.join(METHODS)}, NAME:PRESET or LABEL=PLAN.toml"
         )
+    if colon and name not in BASELINES:
+        raise PlanError(
+            f"method {text!r}: {name} has no presets, only {', '.join(BASELINES)} have; use {name}"
+        )
     values = base.model_dump() | {"method": name}
-    if preset:
-        values["baseline"] = {**values.get("baseline", {}), "preset": preset}
+    if colon:
+        values["baseline"] = {**values["baseline"], "preset": preset}
     return ReconstructionPlan.parse(values, source=f"method {text!r}")
 
 

@@ -28,6 +28,25 @@ START_LOGSNR = {"noise": -13.37, "gradient": 2.0}
 """Where sampling starts unless the plan says otherwise: k = 800, and k = 0.6 for a warm start."""
 
 
+_OF_THE_PRIOR = frozenset(
+    {
+        "prior",
+        "steps",
+        "samples",
+        "start",
+        "start_logsnr",
+        "start_detail_invA",
+        "finish_iterations",
+        "end_logsnr",
+        "eta",
+        "guidance",
+        "tile_overlap",
+        "precision",
+    }
+)
+"""Settings that only the solver with the prior looks at."""
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -204,6 +223,34 @@ class ReconstructionPlan(_Frozen):
             return self.likelihood
         return "poisson" if self.method in ("mep", "gradient") else "amplitude"
 
+    @property
+    def unused(self) -> frozenset[str]:
+        """Settings, dotted where nested, that the method never looks at."""
+        match self.method:
+            case "mep" if self.start == "noise":
+                return frozenset({"baseline", "gradient.iterations", "gradient.coarse_invA"})
+            case "mep":
+                return frozenset({"baseline"})
+            case "gradient":
+                return _OF_THE_PRIOR | {"baseline"}
+            case _:  # the wave window of another package is its preset's
+                return _OF_THE_PRIOR | {"gradient", "object.wave_oversampling"}
+
+    def used(self) -> dict[str, Any]:
+        """The settings that the method looks at, in values that JSON can hold."""
+        values = self.model_dump(mode="json")
+        for name in self.unused:
+            first, _, rest = name.partition(".")
+            del (values[first] if rest else values)[rest or first]
+        return values
+
+    def states(self, setting: str) -> bool:
+        """Whether a setting, dotted where nested, was given and not left to its default."""
+        first, _, rest = setting.partition(".")
+        if first not in self.model_fields_set:
+            return False
+        return not rest or rest in getattr(self, first).model_fields_set
+
     @classmethod
     def parse(cls, values: dict[str, Any], source: str = "plan") -> ReconstructionPlan:
         """Validate a nested dictionary; errors become one line."""
@@ -225,7 +272,9 @@ class ReconstructionPlan(_Frozen):
         plan = cls.parse(values, source=f"plan file {path}")
         if plan.preprocessing is None:
             return plan
-        return plan.replace(preprocessing=plan.preprocessing.relative_to(path.parent))
+        # A copy, and nothing validated anew: it still knows what the file states.
+        preprocessing = plan.preprocessing.relative_to(path.parent)
+        return plan.model_copy(update={"preprocessing": preprocessing})
 
     def replace(self, **changes: Any) -> ReconstructionPlan:
         """Validated copy with changes; nested plans are given as dictionaries or plans."""

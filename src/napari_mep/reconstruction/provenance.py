@@ -53,7 +53,7 @@ def provenance(
     """
     record: dict[str, Any] = {
         "method": plan.method,
-        "plan": plan.model_dump(mode="json"),
+        "plan": plan.used(),
         "data": {
             "name": dataset.name,
             "fingerprint": fingerprint or dataset.fingerprint(),
