@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +26,14 @@ def test_the_record_is_json_and_names_everything(dataset, mep_plan, prior):
     assert (record["method"], record["step"], record["total"]) == ("mep", 3, 9)
     assert (record["residual"], record["residual_floor"]) == (0.034, 0.031)
     assert record["created"].endswith("+00:00")
+
+
+def test_the_record_says_where_the_scan_lies(dataset, plan, tmp_path, monkeypatch):
+    assert "dataset_path" not in provenance(dataset, plan, fingerprint="known")  # made in memory
+    monkeypatch.chdir(tmp_path)
+    opened = dataclasses.replace(dataset, path=Path("scans/a.zarr"))
+    record = json.loads(json.dumps(provenance(opened, plan, fingerprint="known")))
+    assert record["dataset_path"] == str(tmp_path / "scans" / "a.zarr")
 
 
 def test_the_record_holds_only_what_was_used(dataset):

@@ -52,7 +52,7 @@ def widget(qtbot: Any, viewer_model: Any, scan: Path) -> Iterator[ReconstructWid
     qtbot.waitUntil(lambda: not widget.state.busy)
 
 
-def test_stop_ends_a_real_run_at_once_and_keeps_the_result(qtbot, widget, tmp_path):
+def test_stop_ends_a_real_run_at_once_and_keeps_the_result(qtbot, widget, scan, tmp_path):
     widget.controls.run_button.click()
     qtbot.waitUntil(lambda: widget.layer is not None, timeout=20_000)
     began = time.perf_counter()
@@ -70,7 +70,7 @@ def test_stop_ends_a_real_run_at_once_and_keeps_the_result(qtbot, widget, tmp_pa
     exported, provenance = read_reconstruction(tmp_path / "stopped.ome.zarr")
     np.testing.assert_array_equal(exported.data, volume.data)
     assert provenance["step"] == record["step"]
-    assert "dataset_path" not in provenance
+    assert provenance["dataset_path"] == str(scan)
 
 
 def test_a_baseline_that_crashes_says_its_last_lines_and_the_viewer_lives(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_mep import __version__
@@ -66,6 +67,8 @@ def provenance(
         },
         **baseline_record(plan),
     }
+    if dataset.path is not None:  # whoever opens the result may want to see its patterns
+        record["dataset_path"] = str(Path(dataset.path).absolute())
     if plan.method == "mep":
         card = load_card(plan.prior)
         record["prior"] = {"name": card.name, "sha256": card.sha256}
