@@ -12,6 +12,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_mep.widgets import CompareWidget
+from napari_mep.widgets._compare_layers import ScanSource
 from napari_mep.widgets._compare_looks import View
 from napari_mep.widgets._compare_prepare import Settings
 from napari_mep.widgets._compare_tiles import Box
@@ -286,11 +287,26 @@ def test_without_a_scan_the_pages_say_so(qtbot, widget, tmp_path):
     inspector.tabs.setCurrentWidget(inspector.pattern)
     assert "none of these layers knows its scan" in inspector.pattern.gallery._message
     assert not widget.runs.run_button.isEnabled()
-    widget.scan.setText(str(tmp_path / "gone.zarr"))
     with qtbot.waitSignal(inspector.pattern.computed, timeout=20_000):
-        widget.scan.editingFinished.emit()
+        widget.scan.set_path(str(tmp_path / "gone.zarr"))
     assert "no such file" in inspector.pattern.words.text()
     assert widget.runs.run_button.isEnabled()
+
+
+def test_scans_that_are_open_are_offered(viewer, widget):
+    assert widget.source() is None
+    known = {"napari_mep": {"dataset_path": "/data/a/srtio3.zarr"}}
+    for name in ("mean pattern", "dark field"):
+        viewer.add_image(TRUTH[0], name=name, metadata=known, units=("angstrom",) * 2)
+    widget.scan.menu.aboutToShow.emit()
+    titles = [action.text() for action in widget.scan.menu.actions() if action.text()]
+    assert titles == ["srtio3.zarr (open)", "File…", "Zarr folder…"]
+    widget.scan.menu.actions()[0].trigger()
+    assert widget.source() == ScanSource("/data/a/srtio3.zarr")
+    assert "/data/a/srtio3.zarr" in widget.runs.scan.text()
+    widget.scan.menu.aboutToShow.emit()
+    widget.scan.menu.actions()[-1].trigger()
+    assert widget.source() is None
 
 
 def test_drags_on_the_map_mean_what_the_page_needs(widget):

@@ -127,8 +127,7 @@ class BaselineQueue(QObject):
             return
         self._last = None
         run.state, run.line = "running", "starting…"
-        stem = self._source.path.partition("::")[0].rstrip("/").rsplit("/", 1)[-1]
-        stem = stem.partition(".")[0]
+        stem = self._source.file.name.partition(".")[0]
         stream = LayerStream(self._viewer, parent=self)
         self._streams.append(stream)
         stream.begin(f"{stem} [{_label(run.plan)}]", self._metadata(run))
@@ -139,8 +138,7 @@ class BaselineQueue(QObject):
         assert self._source is not None
         # Until the scan is open, the plan says that the layer belongs to a run.
         known = run.record or {"plan": run.plan.model_dump(mode="json"), "method": run.plan.method}
-        path = self._source.path.partition("::")[0]
-        return dict(known) | {"dataset_path": path}
+        return {"dataset_path": str(self._source.file)} | dict(known)
 
     def _on_snapshot(self, snapshot: Snapshot) -> None:
         run = self._current

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = [
     "placement",
     "record_of",
     "scan_source",
+    "scans_known",
     "unit_problem",
     "volume_of",
 ]
@@ -48,6 +50,16 @@ class ScanSource:
 
     path: str
     calibration: dict[str, Any] | None = None
+
+    @property
+    def file(self) -> Path:
+        """The file or folder, without the array inside."""
+        return Path(self.path.partition("::")[0])
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be read from it, one line; empty if the file is there."""
+        return "" if self.file.exists() else f"scan {self.path}: no such file"
 
 
 def is_volume(layer: Any) -> bool:
@@ -109,7 +121,7 @@ def volume_of(layer: Any, affine: np.ndarray | None = None) -> PhaseVolume:
     # A run writes into the buffer of its layer while others may read.
     data = np.array(layer.data) if is_running(layer) else np.asarray(layer.data)
     backwards = step < 0
-    data = np.flip(data, np.flatnonzero(backwards))
+    data = np.flip(data, tuple(np.flatnonzero(backwards).tolist()))
     origin = origin + np.where(backwards, step * (np.array(data.shape) - 1), 0.0)
     return PhaseVolume(data, tuple(np.abs(step).tolist()), tuple(origin.tolist()))
 
@@ -172,6 +184,12 @@ def _world_matrix(layer: Any, affine: np.ndarray | None = None) -> np.ndarray:
         return matrix
     change = np.asarray(affine) @ np.linalg.inv(layer.affine.affine_matrix)
     return np.asarray((change @ np.vstack([matrix, [0, 0, 0, 1]]))[:3], float)
+
+
+def scans_known(layers: Iterable[Any]) -> tuple[str, ...]:
+    """Paths of all scans that layers were made from, each once, in their order."""
+    sources = (scan_source(layer) for layer in layers)
+    return tuple(dict.fromkeys(source.path for source in sources if source is not None))
 
 
 @cache

@@ -9,9 +9,7 @@ from qtpy.QtCore import QElapsedTimer, QEvent, Qt, QTimer, Signal
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import (
     QGroupBox,
-    QHBoxLayout,
     QLabel,
-    QLineEdit,
     QVBoxLayout,
     QWidget,
 )
@@ -35,6 +33,7 @@ from napari_mep.widgets._compare_links import Linked
 from napari_mep.widgets._compare_looks import View
 from napari_mep.widgets._compare_prepare import Candidate, Prepared, prepare
 from napari_mep.widgets._compare_queue import QueuePanel
+from napari_mep.widgets._compare_source import SourceField
 from napari_mep.widgets._compare_views import CompareViews
 from napari_mep.widgets._scroll import VerticalScrollArea
 from napari_mep.widgets._theme import error_text, warning_text
@@ -90,11 +89,7 @@ class CompareWidget(QWidget):
         self.bar = ViewBar()
         self.runs = QueuePanel(self.queue, self._plan_record)
         self.inspector = Inspector(self.runs, "Baselines")
-        self.scan = QLineEdit()
-        self.scan.setToolTip(
-            "The 4D-STEM scan of these results, for diffraction patterns and baselines; empty: the "
-            "one that the layers remember"
-        )
+        self.scan = SourceField(viewer)
         self.message = QLabel()
         self.message.setWordWrap(True)
         self.message.setVisible(False)
@@ -132,9 +127,8 @@ class CompareWidget(QWidget):
 
     def source(self) -> ScanSource | None:
         """The scan that was named, else the one that the first layer remembers."""
-        typed = self.scan.text().strip()
-        if typed:
-            return ScanSource(typed)
+        if self.scan.typed is not None:
+            return self.scan.typed
         layers = self._layers()
         known = (scan_source(layers[key]) for key in self.choice.chosen() if key in layers)
         return next((source for source in known if source is not None), None)
@@ -174,18 +168,15 @@ class CompareWidget(QWidget):
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(4, 4, 4, 4)
-        row = QHBoxLayout()
-        row.addWidget(QLabel("Scan"))
-        row.addWidget(self.scan, 1)
         for title, *parts in (
-            ("Volumes", self.choice, row),
+            ("Volumes", self.choice, self.scan),
             ("View", self.bar, self.message),
         ):
             box = QGroupBox(title)
             layout = QVBoxLayout(box)
             layout.setContentsMargins(6, 4, 6, 4)
             for part in parts:
-                layout.addWidget(part) if isinstance(part, QWidget) else layout.addLayout(part)
+                layout.addWidget(part)
             column.addWidget(box)
         column.addWidget(self.inspector, 1)
         layout = QVBoxLayout(self)
@@ -199,7 +190,7 @@ class CompareWidget(QWidget):
         self._call.succeeded.connect(self._on_prepared)
         self._call.failed.connect(self._on_failed)
         self.choice.changed.connect(self._on_choice)
-        self.scan.editingFinished.connect(self._on_source)
+        self.scan.changed.connect(self._on_source)
         self.bar.view_chosen.connect(self.show_view)
         self.bar.options_changed.connect(self._on_options)
         self.bar.split_changed.connect(self.views.set_split)
@@ -240,8 +231,8 @@ class CompareWidget(QWidget):
         source = self.source()
         self.inspector.pattern.set_source(source)
         self.runs.set_source(source)
-        if not self.scan.text().strip():
-            self.scan.setPlaceholderText(source.path if source else "none of the layers knows one")
+        if self.scan.typed is None:
+            self.scan.show_known(source)
         self.inspector.set_prepared(self._prepared)
 
     def _watch(self, layers: list[Any]) -> None:
