@@ -111,12 +111,14 @@ def test_cancel_keeps_what_there_is_and_starts_no_other(qtbot, viewer_model, que
 
 
 @pytest.mark.parametrize("preset", ["tuned", "paper"])
-def test_the_panel_queues_what_is_ticked_with_the_plan_of_a_result(qtbot, queue, engine, preset):
+def test_the_panel_queues_what_is_ticked_with_the_plan_of_a_result(
+    qtbot, queue, engine, preset, tmp_path
+):
     record = {"plan": ReconstructionPlan(seed=1, device="cpu", steps=5).model_dump(mode="json")}
     panel = QueuePanel(queue, lambda: record)
     qtbot.addWidget(panel)
     assert not panel.run_button.isEnabled()
-    panel.set_source(SOURCE)
+    panel.set_source(ScanSource(str(tmp_path)))
     assert panel.run_button.isEnabled()
     for method, box in panel.boxes.items():
         box.setChecked(method in ("gradient", "lsq-ml"))
@@ -130,6 +132,31 @@ def test_the_panel_queues_what_is_ticked_with_the_plan_of_a_result(qtbot, queue,
     panel.cancel_button.click()
     qtbot.waitUntil(lambda: panel.run_button.isEnabled())
     assert "cancelled" in panel.lines["gradient"].text()
+
+
+def test_a_scan_that_is_not_there_queues_nothing_and_old_lines_go(qtbot, queue, engine, tmp_path):
+    panel = QueuePanel(queue, dict)
+    qtbot.addWidget(panel)
+    there = ScanSource(str(tmp_path))
+    engine.go.release(100)
+    panel.set_source(there)
+    with qtbot.waitSignal(queue.finished):
+        panel.run_button.click()
+    assert all(line.text() for line in panel.lines.values())
+
+    panel.set_source(ScanSource(str(tmp_path / "gone.zarr") + "::/data"))
+    panel.run_button.click()
+    assert not queue.busy
+    assert "no such file" in panel.scan.text()
+    assert not any(line.text() for line in panel.lines.values())
+
+    panel.set_source(there)
+    assert "no such file" not in panel.scan.text()
+    for method, box in panel.boxes.items():
+        box.setChecked(method == "gradient")
+    with qtbot.waitSignal(queue.finished):
+        panel.run_button.click()
+    assert [m for m, line in panel.lines.items() if line.text()] == ["gradient"]
 
 
 @pytest.fixture
@@ -224,6 +251,7 @@ def test_a_real_run_ends_with_provenance(qtbot, viewer_model, scan):
     assert record["step"] == record["total"] == 2
     assert 0 < record["residual"] < 1
     assert len(record["data"]["fingerprint"]) == 64
+    assert record["dataset_path"] == str(scan)
     # The record alone is enough to open the scan again, with its calibration.
     again = open_source(scan_source(layer))
     assert again.calibration == open_source(ScanSource(str(scan))).calibration

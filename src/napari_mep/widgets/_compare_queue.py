@@ -108,8 +108,13 @@ class QueuePanel(QWidget):
         """Nothing here depends on where one looks."""
 
     def run(self) -> None:
-        """Queue what is ticked."""
+        """Queue what is ticked, if there is something to read."""
+        for line in self.lines.values():  # of an earlier queue
+            line.clear()
         if self._source is None:
+            return
+        if self._source.problem:
+            self.scan.setText(error_text(self, self._source.problem))
             return
         base = plan_of(self._record())
         baseline = {"preset": self.preset.currentData()}
