@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -373,3 +375,49 @@ def test_an_export_that_fails_is_a_line_and_keeps_the_result(qtbot, make_widget,
     qtbot.waitUntil(lambda: "taken.ome.zarr" in widget.controls.message.text())
     assert "span" in widget.controls.message.text()
     assert enabled(widget) == {"run", "discard", "export"}
+
+
+def test_parameters_of_ptyrad_bring_their_plan_once(qtbot, viewer_model, tmp_path):
+    path, other = write_parameters(tmp_path), tmp_path / "other.npy"
+    widget = ReconstructWidget(viewer_model, checker=lambda dataset, plan: None)
+    qtbot.addWidget(widget)
+    widget.data.set_source(str(path))
+    qtbot.waitUntil(lambda: not widget.data.is_opening)
+    plan = widget.plan()
+    assert widget.data.problem == ""  # clipped at zero, as PtyRAD does
+    assert plan.method == "gradient"
+    assert plan.gradient.iterations == 17
+    assert plan.object.slice_thickness_A == 2
+    assert "not supported here (2)" in widget.data.unsupported.text()
+    assert "probe_pmode_max" in widget.data._unsupported.text()
+    # What is edited then stays, whatever happens to the calibration.
+    widget.set_plan(plan.replace(seed=5))
+    (tmp_path / "known.toml").write_text("defocus_A = 50.0\n")
+    widget.data.set_source(str(path), str(tmp_path / "known.toml"))
+    qtbot.waitUntil(lambda: not widget.data.is_opening)
+    assert widget.plan().seed == 5
+    np.save(other, np.ones((2, 2, 8, 8), np.float32))
+    widget.data.set_source(str(other))
+    qtbot.waitUntil(lambda: not widget.data.is_opening)
+    assert widget.data.unsupported.isHidden()
+    assert widget.plan().seed == 5
+    widget.close_down()
+
+
+def write_parameters(folder: Path) -> Path:
+    """PtyRAD parameters of a scan whose counts have been offset."""
+    k = np.arange(16) - 8
+    disk = (np.hypot(k[:, None], k[None, :]) < 5) * 100.0
+    frames = np.random.default_rng(0).poisson(disk, (3, 4, 16, 16)) - 1.0
+    np.save(folder / "scan.npy", frames.astype(np.float32))
+    parameters = {
+        "init_params": {
+            "probe_kv": 80, "probe_conv_angle": 24.9, "meas_Npix": 16, "pos_N_scan_slow": 3,
+            "pos_N_scan_fast": 4, "pos_scan_step_size": 0.429, "probe_pmode_max": 6,
+            "obj_Nlayer": 6, "obj_slice_thickness": 2, "meas_params": {"path": "scan.npy"},
+        },
+        "model_params": {"update_params": {"probe": {"lr": 0}, "probe_pos_shifts": {"lr": 0}}},
+        "recon_params": {"NITER": 17},
+    }  # fmt: skip
+    (folder / "demo.json").write_text(json.dumps(parameters))
+    return folder / "demo.json"

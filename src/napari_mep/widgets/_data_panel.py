@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from functools import partial
 from html import escape
 from typing import Any
@@ -22,18 +23,20 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt import QCollapsible
 
 from napari_mep.widgets._background import BackgroundCall
 from napari_mep.widgets._opening import OpenedScan, check_scan, open_scan
 from napari_mep.widgets._scan_state import ScanState, state_of_layer
 from napari_mep.widgets._theme import error_text, warning_text
 
-__all__ = ["DataPanel", "Opener", "scan_of_layer"]
+__all__ = ["DataPanel", "Opener", "beside", "browse_button", "scan_of_layer"]
 
 Opener = Callable[[str, str | None], OpenedScan]
 """Opens (path, calibration file or None); called in a thread."""
 
 _NO_LAYER = "choose a layer…"
+_SHAPE = re.compile(r"(\d+)\s*[x×,]\s*(\d+)", re.IGNORECASE)
 _REST_MS = 300  # after the last change of a calibration that is shared
 
 
@@ -90,10 +93,19 @@ class DataPanel(QGroupBox):
         self._call.failed.connect(self._on_failed)
 
         self.path = QLineEdit()
-        self.path.setPlaceholderText("scan.zarr, scan.npy, file.h5::/path/in/file")
+        self.path.setPlaceholderText("scan.mib, .dm4, .raw, .h5, .zarr, ...")
         self.path.setToolTip(
-            "4D-STEM patterns (scan_y, scan_x, ky, kx): Zarr folder, .npy, .npz or HDF5; name an "
-            "array inside a file as file.h5::/path/in/file"
+            "<p>4D-STEM patterns (scan_y, scan_x, ky, kx): Merlin .mib, EMPAD .raw or .xml, Gatan "
+            ".dm3/.dm4, HyperSpy .hspy, EMD, py4DSTEM, ARINA _master.h5, ASTAR .blo, TVIPS, MRC, "
+            "abTEM and other Zarr folders, HDF5, .npy, .npz; PtyRAD parameters (.yml, .toml, "
+            ".json), which bring their plan along.</p>"
+            "<p>Name an array inside a file as file.h5::/path/in/file.</p>"
+        )
+        self.scan_shape = QLineEdit()
+        self.scan_shape.setPlaceholderText("as in the file")
+        self.scan_shape.setToolTip(
+            "Rows x columns of a scan whose file does not say them, for example 64 x 48; written "
+            "behind the path as ::64x48"
         )
         self.layers = QComboBox()
         self.layers.setToolTip("Layers that know the scan they were made from")
@@ -112,28 +124,39 @@ class DataPanel(QGroupBox):
         self.summary.setWordWrap(True)
         self.summary.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.summary.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+        self.unsupported = QCollapsible()
+        self.unsupported.setDuration(0)
+        self._unsupported = QLabel()
+        self._unsupported.setWordWrap(True)
+        self._unsupported.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.unsupported.addWidget(self._unsupported)
 
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.setHorizontalSpacing(8)
         form.setVerticalSpacing(4)
-        self._labels = [QLabel("Scan"), QLabel("from layer"), QLabel("Calibration")]
-        browse = _browse_button({"File…": self._browse_file, "Zarr folder…": self._browse_folder})
+        self._labels = [
+            QLabel(title) for title in ("Scan", "Scan shape", "from layer", "Calibration")
+        ]
+        browse = browse_button({"File…": self._browse_file, "Zarr folder…": self._browse_folder})
         rows = (
-            _beside(self.path, browse),
+            beside(self.path, browse),
+            self.scan_shape,
             self.layers,
-            _beside(self.calibration, _browse_button({"TOML file…": self._browse_calibration})),
+            beside(self.calibration, browse_button({"TOML file…": self._browse_calibration})),
         )
         for label, row in zip(self._labels, rows, strict=True):
             form.addRow(label, row)
-        self._labels[0].setBuddy(self.path)
-        self._labels[1].setBuddy(self.layers)
-        self._labels[2].setBuddy(self.calibration)
+        buddies = (self.path, self.scan_shape, self.layers, self.calibration)
+        for label, buddy in zip(self._labels, buddies, strict=True):
+            label.setBuddy(buddy)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
         layout.addWidget(self.summary)
+        layout.addWidget(self.unsupported)
 
         self.path.editingFinished.connect(self._open)
+        self.scan_shape.editingFinished.connect(self._on_shape)
         self.calibration.editingFinished.connect(self._open)
         self.layers.activated.connect(self._on_layer_chosen)
         for event in (viewer.layers.events.inserted, viewer.layers.events.removed):
@@ -175,7 +198,7 @@ class DataPanel(QGroupBox):
     def set_locked(self, locked: bool) -> None:
         """Keep the choice while a run uses it."""
         unlocking = not locked and not self.calibration.isEnabled()
-        for part in (self.path, self.calibration, self.layers):
+        for part in (self.path, self.scan_shape, self.calibration, self.layers):
             part.setEnabled(not locked)
         if unlocking and self._shared is not None:
             self._rest.start()  # it may have changed during the run
@@ -188,8 +211,29 @@ class DataPanel(QGroupBox):
         self._share(None)
         self._call.cancel()
 
+    def _on_shape(self) -> None:
+        """Name the scan shape where the path says it, or there no longer."""
+        text, (bare, _) = self.scan_shape.text().strip(), _named_shape(self.path.text().strip())
+        given = _SHAPE.fullmatch(text)
+        if given and bare:
+            self.path.setText(f"{bare}::{given[1]}x{given[2]}")
+        elif not text:
+            self.path.setText(bare)
+        elif bare:
+            self._refuse(f"scan shape '{text}': give rows x columns, for example 64 x 48")
+            return
+        self._open()
+
+    def _refuse(self, problem: str) -> None:
+        """No scan, because of what was typed."""
+        self._call.cancel()
+        self._share(None)
+        self._scan = None
+        self._on_failed(problem)
+
     def _open(self) -> None:
         path, calibration = self.path.text().strip(), self.calibration.text().strip()
+        self.scan_shape.setText(_named_shape(path)[1])
         self._share(None if calibration else self._state_of(path))
         shared = self._shared
         asked = (path, calibration, *((shared, shared.revision) if shared else ()))
@@ -263,6 +307,10 @@ class DataPanel(QGroupBox):
         # The details are columns of text, which only a fixed-width font keeps in line.
         details = self._scan.details if self._scan else ""
         self.summary.setToolTip(f"<pre>{escape(details)}</pre>" if details else "")
+        unsupported = self._scan.unsupported if self._scan else ()
+        self.unsupported.setText(f"Settings that are not supported here ({len(unsupported)})")
+        self._unsupported.setText("\n".join(unsupported))
+        self.unsupported.setVisible(bool(unsupported))
         self.changed.emit()
 
     def _on_layers_changed(self, _event: object = None) -> None:
@@ -276,7 +324,7 @@ class DataPanel(QGroupBox):
         self.layers.addItem(_NO_LAYER)
         for path, name in known.items():
             self.layers.addItem(name, path)
-        for part in (self.layers, self._labels[1]):
+        for part in (self.layers, self._labels[2]):
             part.setVisible(bool(known))
         path = self.path.text().strip()
         index = self.layers.findData(path)
@@ -310,7 +358,15 @@ class DataPanel(QGroupBox):
             self.set_source(self.path.text(), path)
 
 
-def _browse_button(actions: dict[str, Callable[[], None]]) -> QToolButton:
+def _named_shape(source: str) -> tuple[str, str]:
+    """A path without the scan shape behind it, and that shape for people."""
+    bare, _, last = source.rpartition("::")
+    named = _SHAPE.fullmatch(last) if bare else None
+    return (bare, f"{named[1]} x {named[2]}") if named else (source, "")
+
+
+def browse_button(actions: Mapping[str, Callable[[], object]]) -> QToolButton:
+    """A button that offers several ways to choose something, or takes the only one."""
     button = QToolButton()
     button.setText("…")
     button.setToolTip("Browse")
@@ -325,7 +381,8 @@ def _browse_button(actions: dict[str, Callable[[], None]]) -> QToolButton:
     return button
 
 
-def _beside(field: QWidget, button: QWidget) -> QWidget:
+def beside(field: QWidget, button: QWidget) -> QWidget:
+    """A field and its button as one row."""
     box = QWidget()
     layout = QHBoxLayout(box)
     layout.setContentsMargins(0, 0, 0, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 __all__ = ["OpenedScan", "check_scan", "open_scan", "peek", "summary_lines"]
@@ -30,6 +30,10 @@ class OpenedScan:
         What looks doubtful; empty if nothing does.
     opened : OpenedPatterns or None
         The file, where one only wants to look at it.
+    plan : ReconstructionPlan or None
+        What the file itself asks for, as the parameters of another program do.
+    unsupported : tuple of str
+        What it asks for that has no counterpart here, one line each.
     """
 
     dataset: Any
@@ -39,6 +43,8 @@ class OpenedScan:
     problem: str = ""
     caution: str = ""
     opened: Any = None
+    plan: Any = None
+    unsupported: tuple[str, ...] = ()
 
 
 def open_scan(path: str, calibration: str | None = None) -> OpenedScan:
@@ -86,6 +92,7 @@ def peek(path: str, calibration: str | None = None) -> OpenedScan:
             f"{opened.patterns.dtype}, {_bytes(size)}",
         ),
         opened=opened,
+        unsupported=_unsupported(opened),
     )
 
 
@@ -104,15 +111,29 @@ def check_scan(opened: Any) -> OpenedScan:
     """
     from napari_mep.data.info import describe, format_lines
 
+    plan = _plan(opened)
+    if plan is not None and opened.calibration.preprocessing is None:
+        # What the plan does to the patterns first may be what makes counts of them.
+        known = replace(opened.calibration, preprocessing=plan.preprocessing)
+        opened = replace(opened, calibration=known)
     description = describe(opened)
-    summary = summary_lines(description)
-    details = "\n".join(format_lines(description))
+    scan = OpenedScan(
+        None,
+        "",
+        summary_lines(description),
+        "\n".join(format_lines(description)),
+        plan=plan,
+        unsupported=_unsupported(opened),
+    )
     if description["problems"]:
-        return OpenedScan(None, "", summary, details, problem=description["problems"][0])
+        return replace(scan, problem=description["problems"][0])
     dataset = opened.calibrated()
     dataset.validate()
-    return OpenedScan(
-        dataset, dataset.fingerprint(), summary, details, caution=_caution(description)
+    return replace(
+        scan,
+        dataset=dataset,
+        fingerprint=dataset.fingerprint(),
+        caution=_caution(description),
     )
 
 
@@ -146,6 +167,17 @@ def summary_lines(description: dict[str, Any]) -> tuple[str, ...]:
         scan.append(f"{derived['dose']:.2g} e/Å²".replace("e+0", "e").replace("e+", "e"))
     size = f"{scan_y} × {scan_x} patterns of {ky} × {kx} pixels"
     return tuple(" · ".join(line) for line in ([size], beam, scan) if line)
+
+
+def _plan(opened: Any) -> Any:
+    """What a file asks for that holds settings beside the scan, None for any other."""
+    from napari_mep.reconstruction.ptyrad_plan import is_ptyrad_file, open_plan
+
+    return open_plan(opened.path).plan if opened.path and is_ptyrad_file(opened.path) else None
+
+
+def _unsupported(opened: Any) -> tuple[str, ...]:
+    return tuple(opened.provenance.get("unsupported", ()))
 
 
 def _caution(description: dict[str, Any]) -> str:

@@ -99,6 +99,7 @@ class ReconstructWidget(QWidget):
         self._objection = ""
         self._record: dict[str, Any] = {}
         self._scan_path: Path | None = None
+        self._source = ""
         self._result: tuple[PhaseVolume, dict[str, Any]] | None = None
         self._last: Snapshot | None = None
         self._docked = False
@@ -242,7 +243,7 @@ class ReconstructWidget(QWidget):
         layout.addWidget(self.controls)
 
     def _connect(self) -> None:
-        self.data.changed.connect(self._on_settings)
+        self.data.changed.connect(self._on_data)
         self.form.changed.connect(self._on_settings)
         self.controls.run_button.clicked.connect(lambda: self.run())
         self.controls.pause_button.clicked.connect(self.toggle_pause)
@@ -327,6 +328,16 @@ class ReconstructWidget(QWidget):
         self._refresh()
         self.controls.say_error(reason)
         self.export_finished.emit(reason)
+
+    def _on_data(self) -> None:
+        """Take over the plan of a file that has one: once, it may be edited then."""
+        source, answer = self.data.path.text().strip(), self.data.answer
+        if answer is not None and source != self._source:
+            self._source = source
+            if answer.plan is not None:
+                self.set_plan(answer.plan)  # which tells of a change
+                return
+        self._on_settings()
 
     def _on_settings(self) -> None:
         """Check in a thread what the plan needs, if that has changed."""
