@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,12 @@ def parse(text: str) -> Any:
     Raises
     ------
     ValueError
-        Something is no number.
+        Something is no finite number.
     """
     parts = [part for part in text.replace("−", "-").replace(";", ",").split(",") if part.strip()]
     numbers = tuple(float(part) for part in parts)
+    if not all(math.isfinite(number) for number in numbers):
+        raise ValueError(f"'{text}' is not finite")
     return None if not numbers else numbers[0] if len(numbers) == 1 else numbers
 
 
