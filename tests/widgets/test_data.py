@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import tomllib
 
+import h5py
 import numpy as np
 import pytest
+from qtpy.QtCore import QPoint
 
 from napari_mep.data import open_patterns
 from napari_mep.widgets import DataWidget, ReconstructWidget
@@ -312,6 +314,42 @@ def test_a_helper_that_fails_says_why(widget, qtbot):
     assert not widget.helpers.call.busy
 
 
+def test_an_error_goes_when_another_helper_starts(widget, qtbot):
+    widget.helpers.lattice.setText("3.9")
+    widget.helpers.run("step")
+    rest(qtbot, widget)
+    assert "no lattice peak" in widget.message.text()
+    widget.view.bar.presets["ABF"].click()  # images are another matter
+    rest(qtbot, widget)
+    assert "no lattice peak" in widget.message.text()
+    widget.helpers.run("disk")
+    rest(qtbot, widget)
+    assert widget.message.text() == ""
+
+
+def test_an_error_of_the_images_goes_when_they_are_back(widget, qtbot):
+    type_in(widget.preprocessing.table.rows["bad_pixels_file"], "nowhere.npy")
+    rest(qtbot, widget)
+    assert "nowhere.npy" in widget.message.text()
+    widget.preprocessing.table.rows["bad_pixels_file"].back.click()
+    rest(qtbot, widget)
+    assert widget.message.text() == ""
+
+
+def test_what_a_helper_found_is_scrolled_into_view(widget, qtbot):
+    widget.resize(420, 620)
+    widget.tabs.setCurrentWidget(widget.helpers)
+    with qtbot.waitExposed(widget):
+        widget.show()
+    widget.helpers.buttons["disk"].click()
+    rest(qtbot, widget)
+    seen = widget.scroll.viewport()
+    qtbot.waitUntil(lambda: widget.scroll.verticalScrollBar().value() > 0)
+    for part in (widget.helpers.summary, widget.helpers.apply_button):
+        top = part.mapTo(seen, QPoint(0, 0)).y()
+        assert 0 <= top <= seen.height() - part.height()
+
+
 def test_helpers_that_cannot_work_yet_say_what_they_lack(widget):
     button = widget.helpers.buttons["defocus"]
     assert not button.isEnabled()
@@ -333,6 +371,54 @@ def test_fix_everything_is_a_proposal_too(widget, qtbot):
     widget.helpers.apply_button.click()
     assert widget.state.calibration.sources["detector_step_mrad"] == "fitted"
     assert widget.state.undo_label == "Fix everything"
+
+
+def test_fix_everything_takes_the_counts_per_electron(widget, qtbot):
+    type_in(row(widget, "defocus_A"), "")
+    widget.helpers.per_electron.setText("4")
+    widget.helpers.fix_button.click()
+    rest(qtbot, widget)
+    dose = widget.helpers.found.calibration["dose_e_per_A2"]
+    assert dose == pytest.approx(widget.view.sample.patterns.sum((2, 3)).mean() / 4 / 0.25, rel=0.1)
+
+
+@pytest.mark.parametrize("scan_of_vacuum", [False, True])
+def test_the_vacuum_probe_is_an_image_or_the_mean_of_a_scan(
+    widget, qtbot, scan, tmp_path, scan_of_vacuum
+):
+    vacuum = np.roll(scan[2].astype(np.float32), 2, axis=2)  # two pixels further down
+    if scan_of_vacuum:
+        (tmp_path / "vacuum").mkdir()
+        path = tmp_path / "vacuum" / "vacuum.h5"
+        with h5py.File(path, "w") as file:
+            file["patterns"] = vacuum
+    else:
+        path = tmp_path / "vacuum.npy"
+        np.save(path, vacuum.mean(axis=(0, 1)))
+    widget.helpers.run("vacuum", str(path))
+    rest(qtbot, widget)
+    assert widget.helpers.found.estimates[0].title == "Disk of the vacuum probe"
+    centre = (CENTRE[0] + 2, CENTRE[1])
+    assert widget.helpers.found.preprocessing["centre_px"] == pytest.approx(centre, abs=0.2)
+    assert widget.helpers.vacuum.text() == str(path)  # for Fix everything, too
+
+
+def test_fix_everything_uses_the_vacuum_probe(widget, qtbot, monkeypatch, tmp_path):
+    from napari_mep.errors import DataError
+    from napari_mep.reconstruction import calibrate
+
+    seen = {}
+
+    def fix(opened, **given):
+        seen.update(given)
+        raise DataError("enough")
+
+    monkeypatch.setattr(calibrate, "fix", fix)
+    np.save(tmp_path / "vacuum.npy", np.ones((PIXELS, PIXELS)))
+    widget.helpers.vacuum.setText(str(tmp_path / "vacuum.npy"))
+    widget.helpers.fix_button.click()
+    rest(qtbot, widget)
+    np.testing.assert_array_equal(seen["vacuum"], 1)
 
 
 # --- preparing -------------------------------------------------------------------------------
@@ -362,6 +448,8 @@ def test_preprocessing_is_edited_previewed_and_reset(widget, scan, qtbot):
         ("scan_rows", "5", "2 numbers needed"),
         ("scan_rows", "5, 2", "two whole numbers"),
         ("scan_every", "1.5", "whole numbers"),
+        ("scan_rows", "inf, 3", "'inf, 3' is no number"),
+        ("background", "nan", "'nan' is no number"),
     ],
 )
 def test_impossible_preprocessing(widget, name, text, reason):
@@ -416,6 +504,83 @@ def test_a_broken_file_is_told_in_one_line(qtbot, viewer_model, tmp_path):
     assert widget.state is None
     assert len(viewer_model.layers) == 0
     widget.close_down()
+
+
+@pytest.fixture
+def opened_with(qtbot, viewer_model, tmp_path):
+    """A data widget with these patterns open."""
+    made = []
+
+    def show(patterns):
+        path = tmp_path / f"scan{len(made)}.npy"
+        np.save(path, patterns)
+        widget = DataWidget(viewer_model)
+        made.append(widget)
+        qtbot.addWidget(widget)
+        widget.open(str(path))
+        rest(qtbot, widget)
+        return widget
+
+    yield show
+    for widget in made:
+        widget.close_down()
+
+
+def test_counts_that_cannot_be_right_are_told_with_the_remedy(opened_with, scan, qtbot):
+    good = scan[2].astype(np.float32)
+    assert opened_with(good).trouble.said == ""
+    assert "no finite count" in opened_with(np.full_like(good, np.nan)).trouble.said
+    assert "all counts are zero" in opened_with(np.zeros_like(scan[2])).trouble.said
+    one = good.copy()
+    one[2, 3] = np.inf
+    assert "leave out the scan rows" in opened_with(one).trouble.said
+
+
+def test_negative_counts_are_no_trouble_once_they_are_clipped(opened_with, scan):
+    widget = opened_with(scan[2].astype(np.float32) - 3)
+    assert widget.trouble.said.startswith("negative counts, down to -3: tick Clip below zero")
+    type_in(widget.preprocessing.table.rows["background"], "-3")
+    assert widget.trouble.said == ""
+    widget.preprocessing.table.rows["background"].back.click()
+    widget.preprocessing.table.rows["clip_negative"].editor.click()
+    assert widget.trouble.said == ""
+
+
+def test_pixels_without_counts_are_no_trouble_once_they_are_marked(opened_with, scan, qtbot):
+    broken = scan[2].astype(np.float32)
+    broken[1, 2, 20, 17] = np.nan
+    widget = opened_with(broken)
+    assert "1 detector pixels: mark them with the helper Bad pixels" in widget.trouble.said
+    widget.helpers.run("bad_pixels")
+    rest(qtbot, widget)
+    assert widget.helpers.found.bad[20, 17]
+    widget.helpers.apply()
+    assert widget.trouble.said == ""
+
+
+def test_the_scan_shape_of_a_stack_is_given_beside_the_path(opened_with, scan, qtbot, tmp_path):
+    stack = scan[2].reshape(ROWS * COLUMNS, PIXELS, PIXELS)
+    widget = opened_with(stack)
+    assert widget.state is None
+    assert "rows x columns" in widget.data.summary.text()
+    type_in_shape(widget, f"{ROWS}x{COLUMNS}")
+    rest(qtbot, widget)
+    assert widget.state.original.patterns.shape == scan[2].shape
+    assert widget.data.path.text() == f"{tmp_path / 'scan0.npy'}::{ROWS}x{COLUMNS}"
+    assert widget.data.scan_shape.text() == f"{ROWS} x {COLUMNS}"
+    type_in_shape(widget, "many")
+    assert widget.state is None
+    assert "give rows x columns" in widget.data.summary.text()
+    type_in_shape(widget, f"{ROWS + 1} x {COLUMNS}")
+    rest(qtbot, widget)
+    assert "does not fit" in widget.data.summary.text()
+    type_in_shape(widget, "")
+    assert widget.data.path.text() == str(tmp_path / "scan0.npy")
+
+
+def type_in_shape(widget, text):
+    widget.data.scan_shape.setText(text)
+    widget.data.scan_shape.editingFinished.emit()
 
 
 def test_closing_while_a_helper_runs(widget, viewer_model, qtbot):

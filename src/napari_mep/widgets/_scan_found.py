@@ -15,6 +15,8 @@ from napari_mep.widgets._watched import Watch
 
 __all__ = ["Found", "fix_everything", "run_helper"]
 
+_LOOK = 4096  # patterns whose mean is the vacuum probe
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
@@ -60,11 +62,8 @@ def run_helper(
     MepError
         It lacks something, or the patterns do not show what it looks for.
     """
-    from napari_mep.data._pattern_operations import read_image
-
-    ky, kx = (int(n) for n in opened.patterns.shape[2:])
-    image = read_image(vacuum, (ky, kx), "vacuum pattern") if vacuum else None
     title = HELPERS[name].title
+    image = _vacuum_image(vacuum, opened, watch) if name == "vacuum" else None
     proposal = measure(
         name,
         Request(
@@ -85,13 +84,22 @@ def run_helper(
     )
 
 
-def fix_everything(opened: OpenedPatterns, settings: Mapping[str, Any], watch: Watch) -> Found:
-    """The whole chain, as ``napari-mep info --fix`` runs it, in a thread."""
+def fix_everything(
+    opened: OpenedPatterns, vacuum: str, settings: Mapping[str, Any], watch: Watch
+) -> Found:
+    """The whole chain, as ``napari-mep info --fix`` runs it, in a thread.
+
+    Raises
+    ------
+    MepError
+        The patterns cannot be read, or show no disk.
+    """
     from napari_mep.reconstruction.calibrate import fix
 
     found = fix(
         opened,
-        lattice_A=settings.get("lattice_A", ()),
+        vacuum=_vacuum_image(vacuum, opened, watch),
+        **settings,
         stop=watch.stop,
         progress=lambda done, total, what: watch.tell(done, total, f"{what} ({done + 1}/{total})"),
     )
@@ -106,3 +114,26 @@ def fix_everything(opened: OpenedPatterns, settings: Mapping[str, Any], watch: W
         found.bad,
         tuple(f"{skip.title}: {skip.reason}" for skip in found.skipped),
     )
+
+
+def _vacuum_image(path: str, opened: OpenedPatterns, watch: Watch) -> np.ndarray | None:
+    """A pattern without specimen: an image, or the mean of any scan that can be opened."""
+    from napari_mep.data._pattern_operations import read_image
+    from napari_mep.data.readers import open_patterns
+    from napari_mep.data.virtual import scan_images
+
+    if not path:
+        return None
+    ky, kx = (int(n) for n in opened.patterns.shape[2:])
+    if path.endswith(".npy") and _axes(path) == 2:
+        return read_image(path, (ky, kx), "vacuum pattern")
+    scan = open_patterns(path).patterns
+    return scan_images(scan, max_patterns=_LOOK, stop=watch.stop).mean_pattern
+
+
+def _axes(path: str) -> int:
+    """Axes of an array in a file; 2 if it is broken, since images say best what is wrong."""
+    try:
+        return int(np.load(path, mmap_mode="r").ndim)
+    except (OSError, ValueError):
+        return 2

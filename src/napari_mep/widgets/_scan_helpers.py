@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -26,6 +27,7 @@ from napari_mep.data._quantities import QUANTITIES
 from napari_mep.errors import MepError
 from napari_mep.reconstruction.calibration_helpers import HELPERS
 from napari_mep.widgets._calibration_form import parse, shown
+from napari_mep.widgets._data_panel import beside, browse_button
 from napari_mep.widgets._scan_found import Found, fix_everything, run_helper
 from napari_mep.widgets._scan_proof import ProofView
 from napari_mep.widgets._scan_state import ScanState
@@ -67,16 +69,21 @@ class ScanHelpers(QWidget):
             "does; a minute or more"
         )
         self.fix_button.clicked.connect(self.fix)
-        self.lattice, self.per_electron = QLineEdit(), QLineEdit()
+        self.lattice, self.per_electron, self.vacuum = QLineEdit(), QLineEdit(), QLineEdit()
         self.lattice.setPlaceholderText("d spacings for Scan step, e.g. 3.905, 2.761")
         self.per_electron.setPlaceholderText("for Dose; empty: whole counts are electrons")
+        self.vacuum.setPlaceholderText("none: the disk of the scan itself")
+        self.vacuum.setToolTip(
+            "A pattern without specimen, or a whole scan, whose mean counts: .npy or any file that "
+            "can be opened as a scan; for Vacuum probe and Fix everything"
+        )
         self.chooser = QComboBox()
         self.chooser.currentIndexChanged.connect(self._on_chosen)
         self.summary, self.changes, self.skipped = QLabel(), QLabel(), QLabel()
         for label in (self.summary, self.changes, self.skipped):
             label.setWordWrap(True)
             label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
-        self.proof = ProofView()
+        self.proof, self.result = ProofView(), QWidget()
         self.apply_button, self.dismiss_button = QPushButton("Apply"), QPushButton("Dismiss")
         self.apply_button.clicked.connect(self.apply)
         self.dismiss_button.clicked.connect(lambda: self.show_found(None))
@@ -94,6 +101,7 @@ class ScanHelpers(QWidget):
             self._state.changed.disconnect(self.refresh)
         self._state = state
         self.call.cancel()
+        self.vacuum.clear()  # its pixels are those of another scan
         self.show_found(None)
         if state is not None:
             state.changed.connect(self.refresh)
@@ -112,28 +120,32 @@ class ScanHelpers(QWidget):
         self._show_changes()
 
     def run(self, name: str, vacuum: str = "") -> None:
-        """Start a helper; the vacuum helper asks for its file."""
+        """Start a helper; the vacuum helper asks for its file if there is none yet."""
         if self._state is None:
             return
-        if name == "vacuum" and not vacuum:
-            vacuum, _ = QFileDialog.getOpenFileName(
-                self, "Pattern without specimen", filter="NumPy image (*.npy)"
-            )
-            if not vacuum:
-                return
-        settings = self._settings()
-        if settings is not None:
-            self.show_found(None)
-            self.failed.emit("")
-            self.call.submit(partial(run_helper, name, self._state.opened(), vacuum, settings))
+        if vacuum:
+            self.vacuum.setText(vacuum)
+        elif name == "vacuum" and not self.vacuum.text().strip() and not self._browse_vacuum():
+            return
+        self._start(partial(run_helper, name))
 
     def fix(self) -> None:
         """Start the whole chain."""
+        self._start(fix_everything)
+
+    def _start(self, work: Callable[..., Found]) -> None:
         settings = self._settings()
         if self._state is not None and settings is not None:
             self.show_found(None)
             self.failed.emit("")
-            self.call.submit(partial(fix_everything, self._state.opened(), settings))
+            vacuum = self.vacuum.text().strip()
+            self.call.submit(partial(work, self._state.opened(), vacuum, settings))
+
+    def _browse_vacuum(self) -> bool:
+        path, _ = QFileDialog.getOpenFileName(self, "Pattern or scan without specimen")
+        if path:
+            self.vacuum.setText(path)
+        return bool(path)
 
     def apply(self) -> None:
         """Take over what was found; `ScanState.undo` takes it back."""
@@ -183,6 +195,7 @@ class ScanHelpers(QWidget):
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Lattice (Å)", self.lattice)
         form.addRow("Counts per e", self.per_electron)
+        form.addRow("Vacuum", beside(self.vacuum, browse_button({"File…": self._browse_vacuum})))
         end = QHBoxLayout()
         end.addWidget(self.apply_button)
         end.addWidget(self.dismiss_button)
@@ -190,9 +203,12 @@ class ScanHelpers(QWidget):
         layout.setContentsMargins(4, 6, 4, 4)
         layout.addLayout(grid)
         layout.addLayout(form)
+        column = QVBoxLayout(self.result)
+        column.setContentsMargins(0, 0, 0, 0)
         for part in (self.chooser, self.summary, self.proof, self.changes, self.skipped):
-            layout.addWidget(part)
-        layout.addLayout(end)
+            column.addWidget(part)
+        column.addLayout(end)
+        layout.addWidget(self.result)
         layout.addStretch(1)
 
     def _settings(self) -> dict[str, Any] | None:

@@ -68,17 +68,46 @@ class Sample:
         Their mean.
     disk : Ring
         The bright-field disk, roughly; inner radius 0.
+    lowest : float
+        Smallest finite count; infinite if there is none.
+    broken : (ky, kx) bool ndarray
+        Pixels that hold NaN or infinity in some pattern.
     """
 
     patterns: NDArray[Any]
     every: tuple[int, int]
     mean: NDArray[np.float32]
     disk: Ring
+    lowest: float
+    broken: NDArray[np.bool_]
 
     @property
     def whole(self) -> bool:
         """Whether no position is left out."""
         return self.every == (1, 1)
+
+    def trouble(self, plan: PreprocessingPlan) -> str:
+        """Why no reconstruction can come of these counts, with the remedy; empty if one can."""
+        if self.lowest == np.inf:
+            return "no finite count in the patterns: check the file and which array of it is read"
+        if not self.mean.any():
+            return "all counts are zero: check the file and which array of it is read"
+        if self.broken.any() and plan.bad_pixels_file is None:
+            whole = self.broken.all()
+            remedy = (
+                "leave out the scan rows or columns with such patterns in Preprocessing"
+                if whole
+                else "mark them with the helper Bad pixels"
+            )
+            count = "all" if whole else str(int(self.broken.sum()))
+            return f"NaN or infinite counts in {count} detector pixels: {remedy}"
+        corrected = plan.clip_negative or plan.background_file is not None
+        if self.lowest < plan.background and not corrected:
+            return (
+                f"negative counts, down to {self.lowest - plan.background:.3g}: tick Clip below "
+                "zero in Preprocessing, or subtract the true Background there"
+            )
+        return ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,15 +150,21 @@ def sample_of(opened: OpenedPatterns, watch: Watch) -> Sample:
         progress=lambda done, total: watch.tell(done, total, "reading patterns"),
     )
     mean: NDArray[np.float64] = np.zeros(patterns.shape[2:])
+    lowest, broken = np.inf, np.zeros(patterns.shape[2:], bool)
     for row in patterns:
         mean += row.sum(axis=0, dtype=np.float64)
+        finite = np.isfinite(row)
+        if finite.any():
+            lowest = min(lowest, float(row[finite].min()))
+        broken |= ~finite.all(axis=0)
     mean /= patterns.shape[0] * patterns.shape[1]
     try:
         # Hot pixels are brighter than the disk; among their neighbours they vanish.
-        (cy, cx), radius = disk(ndimage.median_filter(np.nan_to_num(mean), 3))
+        (cy, cx), radius = disk(ndimage.median_filter(np.where(np.isfinite(mean), mean, 0), 3))
     except (DataError, ValueError):
         cy, cx, radius = mean.shape[0] / 2, mean.shape[1] / 2, min(mean.shape) / 4
-    return Sample(patterns, every, mean.astype(np.float32), Ring((cy, cx), 0.0, max(radius, 1.0)))
+    ring = Ring((cy, cx), 0.0, max(radius, 1.0))
+    return Sample(patterns, every, mean.astype(np.float32), ring, lowest, broken)
 
 
 def images_of(

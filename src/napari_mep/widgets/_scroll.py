@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtCore import QEvent, QObject, QPoint, Qt, QTimer
 from qtpy.QtWidgets import QScrollArea, QWidget
 
 __all__ = ["VerticalScrollArea"]
@@ -26,8 +26,23 @@ class VerticalScrollArea(QScrollArea):
         self.setFrameShape(QScrollArea.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setWidget(content)
+        self._part: QWidget | None = None
+        self._placed = QTimer(self)  # a part gets its place when control returns to Qt
+        self._placed.setSingleShot(True)
+        self._placed.timeout.connect(self._scroll)
         content.installEventFilter(self)
         self._fit()
+
+    def reveal(self, part: QWidget) -> None:
+        """Scroll until a part that has just been shown is seen, from its top if it is high."""
+        self._part = part
+        self._placed.start()
+
+    def _scroll(self) -> None:
+        assert self._part is not None
+        top = self._part.mapTo(self.widget(), QPoint(0, 0)).y()
+        self.ensureVisible(0, top + self._part.height(), 0, 0)
+        self.ensureVisible(0, top, 0, 0)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Follow the content's layout."""

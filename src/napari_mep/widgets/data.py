@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 from napari_mep.widgets._background import BackgroundCall
 from napari_mep.widgets._calibration_form import CalibrationForm
 from napari_mep.widgets._data_panel import DataPanel, Opener
+from napari_mep.widgets._message import MessageLine
 from napari_mep.widgets._opening import peek
 from napari_mep.widgets._preprocessing_form import PreprocessingForm
 from napari_mep.widgets._scan_helpers import ScanHelpers
@@ -69,6 +70,8 @@ class DataWidget(QWidget):
         self.form, self.helpers = CalibrationForm(), ScanHelpers()
         self.preprocessing = PreprocessingForm()
         self.bar, self.doing, self.message = QProgressBar(), QLabel(), QLabel()
+        self.trouble = MessageLine()
+        self._failing: object = None  # whose error is shown
         self.cancel_button = QPushButton("Cancel")
         self._build()
         self._connect()
@@ -144,7 +147,7 @@ class DataWidget(QWidget):
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(4, 4, 4, 4)
-        for part in (self.data, self.view.bar, self.tabs):
+        for part in (self.data, self.trouble, self.view.bar, self.tabs):
             column.addWidget(part)
         column.addStretch(1)
         row = QHBoxLayout()
@@ -153,7 +156,8 @@ class DataWidget(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
         layout.setSpacing(6)
-        layout.addWidget(VerticalScrollArea(inner), 1)
+        self.scroll = VerticalScrollArea(inner)
+        layout.addWidget(self.scroll, 1)
         layout.addLayout(row)
         layout.addWidget(self.doing)
         layout.addWidget(self.message)
@@ -163,15 +167,15 @@ class DataWidget(QWidget):
         self.data.changed.connect(self._on_data)
         self.view.sampled.connect(self._on_sample)
         self.view.computed.connect(lambda _images: self._show_progress(False))
-        self.view.failed.connect(self._on_failed)
-        self.helpers.failed.connect(self._on_failed)
-        self.helpers.call.succeeded.connect(lambda _found: self._show_progress(False))
+        self.view.failed.connect(partial(self._on_failed, self.view))
+        self.helpers.failed.connect(partial(self._on_failed, self.helpers))
+        self.helpers.call.succeeded.connect(self._on_found)
         for call in self._calls():
             call.progressed.connect(self._on_progress)
             call.stopped.connect(self._on_stopped)
         self.form.save_wanted.connect(self.save)
         self._saving.succeeded.connect(self._on_saved)
-        self._saving.failed.connect(self._on_failed)
+        self._saving.failed.connect(partial(self._on_failed, self._saving))
         self.cancel_button.clicked.connect(self.cancel)
         shortcut = QShortcut(QKeySequence(Qt.Key.Key_Escape), self)
         shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
@@ -187,11 +191,16 @@ class DataWidget(QWidget):
         if opened is (None if self._state is None else self._state.original):
             return
         path = self.data.path.text().strip()
+        if self._state is not None:
+            self._state.changed.disconnect(self._show_trouble)
         self._state = None if opened is None else ScanState(opened, path)
+        if self._state is not None:
+            self._state.changed.connect(self._show_trouble)
         self.say("")
         self.view.show_scan(self._state)
         for part in (self.form, self.helpers, self.preprocessing):
             part.set_state(self._state)
+        self._show_trouble()
         self._show_progress(self._state is not None)
 
     def _on_sample(self, sample: Sample) -> None:
@@ -199,17 +208,35 @@ class DataWidget(QWidget):
             "" if sample.whole else f"every {sample.every[0]}. row and {sample.every[1]}. column"
         )
         self.say(f"a look at {every}" if every else "")
+        self._show_trouble()
+
+    def _show_trouble(self) -> None:
+        """What is wrong with the counts themselves, until the preprocessing mends it."""
+        sample, state = self.view.sample, self._state
+        self.trouble.say_warning(
+            "" if sample is None or state is None else sample.trouble(state.plan)
+        )
 
     def say(self, text: str) -> None:
         """Show a plain message, or none."""
+        self._failing = None
         self.message.setText(text)
         self.message.setVisible(bool(text))
 
-    def _on_failed(self, reason: str) -> None:
+    def _on_failed(self, who: object, reason: str) -> None:
+        """Show an error, or take that of the same origin away."""
         if reason:
+            self._failing = who
             self.message.setText(error_text(self, reason))
             self.message.setVisible(True)
             self._show_progress(False)
+        elif self._failing is who:
+            self.say("")
+
+    def _on_found(self, _found: object) -> None:
+        """A result below the fold looks like a button that does nothing."""
+        self._show_progress(False)
+        self.scroll.reveal(self.helpers.result)
 
     def _on_progress(self, done: int, total: int, what: str) -> None:
         self._show_progress(True)
