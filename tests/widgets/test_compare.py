@@ -198,7 +198,7 @@ def test_a_running_volume_is_followed(qtbot, viewer, widget):
             stream.push(volume(value, TRUTH.shape))
         assert widget.prepared.results[-1].volume.data.mean() == pytest.approx(value + 0.5)
     difference = viewer.layers["run − truth"]
-    assert float(difference.data.mean()) == pytest.approx(before + 4, abs=1e-4)
+    assert float(difference.data.mean()) == pytest.approx(before + 4 / 1.6, abs=1e-4)
 
 
 def test_the_slider_moves_the_pages(qtbot, viewer, widget):
@@ -323,6 +323,28 @@ def test_drags_on_the_map_mean_what_the_page_needs(widget):
     inspector.tabs.setCurrentWidget(inspector.depth)
     inspector._on_dragged((3.0, 4.0), (2.0, 2.5))
     assert inspector.scene.point_A == (2.0, 2.5)
+
+
+def test_what_is_on_the_map_is_in_the_canvas_too(viewer, widget):
+    inspector = widget.inspector
+    widget.show_view(View.FLICKER)
+    inspector.set_line((1.0, 0.5), (1.0, 4.0))
+    inspector.width_box.setValue(0.4)
+    marks = viewer.layers["marks"]
+    starts, ends = marks.data[:, 0], marks.data[:, 0] + marks.data[:, 1]
+    np.testing.assert_allclose(sorted(starts[:, 0]), [0.8, 1.0, 1.2])
+    np.testing.assert_allclose(ends[:, 1], 4.0)
+    inspector.tabs.setCurrentWidget(inspector.depth)
+    inspector.set_point(2.0, 3.0)
+    assert len(marks.data) == 2
+    np.testing.assert_allclose(marks.data[0], [[2.0, -0.1], [0, 4.8]], atol=1e-6)
+    inspector.tabs.setCurrentWidget(inspector.spectrum)
+    assert len(marks.data) == 0
+    inspector.set_region(Box(1.0, 1.0, 3.0, 2.0))
+    assert len(marks.data) == 4
+    assert names(widget) == ["truth", "good", "bad"]
+    widget.leave()
+    assert "marks" not in viewer.layers
 
 
 def test_closing_leaves_the_view_and_the_viewer_alone(qtbot, viewer):

@@ -212,7 +212,7 @@ def test_differences_have_equal_limits_on_both_sides(viewer, views):
     assert reference.name == "truth"
     assert first.name == "thin − truth"
     expected = viewer.layers["thin"].data - viewer.layers["truth"].data
-    np.testing.assert_allclose(first.data, expected)
+    np.testing.assert_allclose(first.data, expected / np.float32(1.6), rtol=1e-5, atol=1e-7)
     low, high = first.contrast_limits
     assert low == -high
     assert tuple(second.contrast_limits) == (low, high)
@@ -220,6 +220,40 @@ def test_differences_have_equal_limits_on_both_sides(viewer, views):
     assert first.metadata[MARK].startswith("difference")
     centre = first.colormap.map(np.array([0.5]))[0]
     np.testing.assert_allclose(centre[:3], 0.97, atol=0.01)
+    words = viewer.canvas.overlays.text.text
+    assert f"from −{high:.2g} to +{high:.2g} rad/Å" in words
+    views.show(View.SIDE, prepared, layers_of(viewer), Options())
+    assert "rad" not in viewer.canvas.overlays.text.text
+
+
+def test_marks_lie_over_the_picture_of_a_pair(viewer, views):
+    cross = np.array([[[1.0, 0], [1.0, 2.7]], [[0, 0.5], [2.3, 0.5]]])
+    views.set_marks(cross)
+    before = looks(viewer)
+    views.show(View.CHECKER, prepared_of(viewer), layers_of(viewer), Options())
+    (composite_layer,) = views.shown
+    marks = viewer.layers["marks"]
+    assert viewer.layers[-1].name == "marks"
+    assert viewer.layers.selection.active.unique_id == composite_layer.unique_id
+    np.testing.assert_allclose(marks.data[:, 0], cross[:, 0])
+    np.testing.assert_allclose(marks.data[:, 0] + marks.data[:, 1], cross[:, 1])
+    views.set_marks(cross[:1])
+    assert len(marks.data) == 1
+    viewer.layers.remove(marks)  # whoever does not want them is left alone
+    views.set_marks(cross)
+    assert "marks" not in viewer.layers
+    views.show(View.SIDE, prepared_of(viewer), layers_of(viewer), Options())
+    assert "marks" not in viewer.layers  # it would take a panel
+    views.leave()
+    assert looks(viewer) == before
+
+
+def test_a_line_shows_where_the_curtain_hangs(viewer, views):
+    views.show(View.CURTAIN, prepared_of(viewer), layers_of(viewer), Options())
+    marks = viewer.layers["marks"]
+    np.testing.assert_allclose(marks.data[0], [[-0.1, 1.3], [2.4, 0]], atol=1e-6)
+    views.set_split(0.0)
+    assert marks.data[0, 0, 1] == pytest.approx(-0.1)
 
 
 def test_flicker_shows_one_of_two(viewer, views):
@@ -294,6 +328,13 @@ def test_checkerboard_of_two_volumes():
     a, b = (PhaseVolume(np.full((1, 4, 6), v), (1, 0.5, 0.5)) for v in (0, 1))
     expected = np.tile(np.kron([[0, 1, 0], [1, 0, 1]], np.ones((2, 2))), (1, 1, 1))
     np.testing.assert_array_equal(composite(a, b, tile_A=1.0), expected)
+
+
+@pytest.mark.parametrize(
+    ("largest", "limit"), [(0.1234, 0.13), (12.0, 12.0), (0.2, 0.2), (0.0, 1e-6)]
+)
+def test_limits_of_a_difference_have_two_digits(largest, limit):
+    assert symmetric_limit([np.full(9, -largest)]) == pytest.approx(limit)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 from napari_mep.widgets._compare_panels import DepthPanel, Panel, ProfilePanel, SpectrumPanel
 from napari_mep.widgets._compare_pattern import PatternPanel
 from napari_mep.widgets._compare_prepare import Prepared
-from napari_mep.widgets._compare_scene import Scene, box_of, density_limits, image_of
+from napari_mep.widgets._compare_scene import Scene, box_of, density_limits, image_of, marks_of
 from napari_mep.widgets._compare_table import TablePanel
 from napari_mep.widgets._compare_tiles import Box, Tile, TileGallery, to_grey
 
@@ -53,9 +53,12 @@ class Inspector(QWidget):
     ----------
     depth_wanted : Signal(float)
         A cut was clicked at this depth in angstrom.
+    marked : Signal(ndarray)
+        Other marks are on the map, as lines; see `marks_of`.
     """
 
     depth_wanted = Signal(float)
+    marked = Signal(object)
 
     def __init__(self, extra: Any, extra_title: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -77,6 +80,7 @@ class Inspector(QWidget):
         ):
             self.tabs.addTab(page, title)
         self.depth.pointed.connect(self._on_pointed)
+        self.pattern.computed.connect(self._show_map)
         self.tabs.currentChanged.connect(self._on_tab)
 
         self._build_controls()
@@ -175,7 +179,13 @@ class Inspector(QWidget):
         self._show()
 
     def _show(self) -> None:
+        self._show_map()
+        self._page().show_scene(self._scene)
+
+    def _show_map(self) -> None:
         scene = self._scene
+        patterns = self.pattern.patterns if self._page() is self.pattern else None
+        position = patterns.position_A if patterns is not None else None
         self.words.setText(scene.words)
         if not scene.prepared.volumes:
             self.map.set_message("no volume")
@@ -191,9 +201,10 @@ class Inspector(QWidget):
                 line_width=scene.width_A if tool == "line" else 0.0,
                 cross=scene.point_A if tool == "cross" else None,
                 frame=scene.region if tool == "region" else None,
+                mark=position,
             )
             self.map.set_tiles([tile])
-        self._page().show_scene(scene)
+        self.marked.emit(marks_of(scene, self._page().tool, position))
 
     def _on_tab(self) -> None:
         tool = self._page().tool

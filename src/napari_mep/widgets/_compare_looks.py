@@ -113,11 +113,16 @@ def grid_shape(panels: int, canvas_px: tuple[int, ...]) -> tuple[int, int]:
 
 
 def symmetric_limit(differences: list[np.ndarray]) -> float:
-    """Limit of a scale that is centred at zero: the 99.5 percentile of all magnitudes."""
+    """Limit of a scale that is centred at zero: the 99.5 percentile of all magnitudes.
+
+    Rounded up to two digits, so that it can be written beside the colours.
+    """
     some = [d.reshape(-1)[:: max(1, d.size // 100_000)] for d in differences]
     values = np.abs(np.concatenate(some)) if some else np.zeros(1)
     values = values[np.isfinite(values)]
-    return max(float(np.percentile(values, 99.5)) if values.size else 0.0, 1e-6)
+    limit = max(float(np.percentile(values, 99.5)) if values.size else 0.0, 1e-6)
+    digit = 10.0 ** (np.floor(np.log10(limit)) - 1)
+    return float(np.ceil(limit / digit - 1e-9) * digit)
 
 
 def percentile_limits(data: np.ndarray, percentiles: tuple[float, float]) -> tuple[float, float]:

@@ -111,14 +111,12 @@ class PreparedVolume:
         return self.adjusted.volume
 
     def difference(self) -> PhaseVolume | None:
-        """Volume minus reference on the reference's voxels, radians per slice."""
+        """Volume minus reference on the reference's voxels, rad/A as in all pictures."""
         if self.on_grid is None or self.reference_on_grid is None:
             return None
-        return PhaseVolume(
-            self.on_grid.data - self.reference_on_grid.data,
-            self.on_grid.voxel_size_A,
-            self.on_grid.origin_A,
-        )
+        voxel = self.on_grid.voxel_size_A
+        density = (self.on_grid.data - self.reference_on_grid.data) / np.float32(voxel[0])
+        return PhaseVolume(density, voxel, self.on_grid.origin_A)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from napari_mep.widgets._compare_looks import percentile_limits
 from napari_mep.widgets._compare_prepare import Prepared, PreparedVolume
 from napari_mep.widgets._compare_tiles import Box
 
-__all__ = ["Scene", "box_of", "density_limits", "image_of"]
+__all__ = ["Scene", "box_of", "density_limits", "image_of", "marks_of"]
+
+_DOT = 0.012  # radius of the dot at a scan position, of the width of the field
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,3 +82,49 @@ def density_limits(
     dz = volume.voxel_size_A[0]
     low, high = percentile_limits(volume.data, percentiles)
     return low / dz, high / dz
+
+
+def marks_of(scene: Scene, tool: str, position_A: tuple[float, float] | None = None) -> np.ndarray:
+    """What is drawn on the map, as lines for napari's canvas.
+
+    Parameters
+    ----------
+    scene : Scene
+        Where the pages look.
+    tool : str
+        What the page in front needs: "line", "cross", "region" or nothing.
+    position_A : tuple of 2 floats, optional
+        (y, x) of a scan position.
+
+    Returns
+    -------
+    (n, 2, 2) float ndarray
+        Start and end, each (y, x) in angstrom.
+    """
+    lines: list[Any] = []
+    if not scene.prepared.volumes:
+        return np.zeros((0, 2, 2))
+    box = box_of(scene.prepared.reference.volume)
+    if tool == "cross":
+        y, x = scene.point_A
+        lines += [((y, box.left), (y, box.right)), ((box.top, x), (box.bottom, x))]
+    elif tool == "line":
+        start, end = np.array(scene.line_A)
+        along = end - start
+        across = np.array([along[1], -along[0]]) / max(float(np.hypot(*along)), 1e-9)
+        # The strip over which the profile is averaged, by its two edges.
+        sides = (-0.5, 0.5) if scene.width_A else ()
+        lines += [
+            (start + s * scene.width_A * across, end + s * scene.width_A * across) for s in sides
+        ]
+        lines.append((start, end))
+    elif tool == "region" and scene.region is not None:
+        r = scene.region
+        corners = [(r.top, r.left), (r.top, r.right), (r.bottom, r.right), (r.bottom, r.left)]
+        lines += zip(corners, corners[1:] + corners[:1], strict=True)
+    if position_A is not None:
+        angles = np.linspace(0, 2 * np.pi, 13)
+        circle = np.stack([np.sin(angles), np.cos(angles)], axis=1)
+        circle = np.array(position_A) + _DOT * box.width * circle
+        lines += pairwise(circle)
+    return np.array(lines, float).reshape(-1, 2, 2)

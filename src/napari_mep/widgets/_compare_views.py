@@ -30,7 +30,9 @@ __all__ = ["CompareViews"]
 
 _SPACING_PX = 6
 _MOST_BARS = 4
-_COLORBAR_PX = (12, 90)
+_COLORBAR_PX = (14, 130)
+_MARK_COLOUR = "#56b4e9"  # as the accent on a dark theme
+_MARK_WIDTH = 0.004  # of the width of the field
 
 
 class CompareViews(QObject):
@@ -58,6 +60,9 @@ class CompareViews(QObject):
         self._grids: dict[str, WorldGrid] = {}
         self._shown: list[Any] = []
         self._beneath: list[Any] = []
+        self._marks = np.zeros((0, 2, 2))
+        self._drawn: Any = None
+        self._limit_rad_per_A = 0.0
         self._flicker = QTimer(self)
         self._flicker.timeout.connect(self.flicker)
 
@@ -114,6 +119,7 @@ class CompareViews(QObject):
             self.set_percentiles(options.percentiles)
         if entering or len(self._shown) != panels:
             self._viewer.fit_to_view(layers=self._shown)
+        self._draw_marks()
         if view is View.FLICKER:
             self.flicker()
 
@@ -151,6 +157,59 @@ class CompareViews(QObject):
         if self._view is View.CURTAIN and layer is not None and pair is not None:
             self._options = replace(self._options, split=split)
             layer.data = self._compose(*pair)
+            self._draw_marks()
+
+    def set_marks(self, lines_A: np.ndarray) -> None:
+        """Draw lines over the picture of a pairwise view.
+
+        A grid has no layer that is seen in all of its panels, so that marks would take panels of
+        their own there.
+
+        Parameters
+        ----------
+        lines_A : (n, 2, 2) ndarray
+            Start and end of each, (y, x) in angstrom.
+        """
+        self._marks = lines_A
+        self._draw_marks()
+
+    def _draw_marks(self) -> None:
+        if not self._view.pairwise or not self._shown:
+            return
+        like = self._shown[0]
+        lines = np.concatenate([self._marks, self._curtain_A()]) / angstrom_per_unit(like)[1:]
+        vectors = np.stack([lines[:, 0], lines[:, 1] - lines[:, 0]], axis=1)
+        if self._drawn is not None:
+            if any(layer.unique_id == self._drawn.unique_id for layer in self._viewer.layers):
+                self._drawn.data = vectors
+            return
+        if not len(vectors):
+            return
+        active = self._viewer.layers.selection.active
+        width = like.extent.world[1][-1] - like.extent.world[0][-1]
+        self._drawn = self._viewer.add_vectors(
+            vectors,
+            ndim=2,
+            name="marks",
+            edge_width=_MARK_WIDTH * float(width),
+            edge_color=_MARK_COLOUR,
+            vector_style="line",
+            opacity=0.8,
+            units=tuple(str(unit) for unit in like.units[1:]),
+            axis_labels=tuple(like.axis_labels[1:]),
+            metadata={MARK: "marks"},
+        )
+        self._viewer.layers.selection.active = active  # the camera link follows it
+
+    def _curtain_A(self) -> np.ndarray:
+        """The line between the two sides of a curtain."""
+        grid = self._grids.get("composite")
+        if self._view is not View.CURTAIN or grid is None:
+            return np.zeros((0, 2, 2))
+        _, (top, bottom), (left, right) = grid.spans_A()
+        columns = round((right - left) / grid.voxel_size_A[2])
+        x = left + round(self._options.split * columns) * grid.voxel_size_A[2]
+        return np.array([[[top, x], [bottom, x]]])
 
     def set_flicker_interval(self, milliseconds: int) -> None:
         """Toggle by itself; 0 only when `flicker` is called."""
@@ -218,7 +277,7 @@ class CompareViews(QObject):
         shown += [self._stand_in(r, layers) for r in running]
         pairs = [(r, r.difference()) for r in self._prepared.results]
         known = [(r, d) for r, d in pairs if d is not None]
-        limit = symmetric_limit([d.data for _, d in known])
+        limit = self._limit_rad_per_A = symmetric_limit([d.data for _, d in known])
         for result, difference in known:
             layer = self._add(
                 f"difference {result.key}",
@@ -345,11 +404,18 @@ class CompareViews(QObject):
         point = self._viewer.dims.point
         if self._viewer.dims.ndisplay == 2 and len(point) >= 3 and self._shown:
             depth_A = point[-3] * angstrom_per_unit(self._shown[0])[-3]
-            overlay.text = f"depth {depth_A:.1f} Å"
+            overlay.text = f"depth {depth_A:.1f} Å" + self._scale_words()
             overlay.position = "bottom_left"
             overlay.visible = True
         else:
             overlay.visible = False
+
+    def _scale_words(self) -> str:
+        """What the colours of a difference mean; napari's own colour bar knows no unit."""
+        if self._view is not View.DIFFERENCE or not self._limit_rad_per_A:
+            return ""
+        limit = f"{self._limit_rad_per_A:.2g}"
+        return f", colours from \N{MINUS SIGN}{limit} to +{limit} rad/Å"
 
     def _clear(self) -> None:
         """Take back all but camera, grid and depth."""
@@ -357,10 +423,12 @@ class CompareViews(QObject):
         self.links.release()
         self._viewer.canvas.overlays.scale_bar.gridded = False
         present = {layer.unique_id: layer for layer in self._viewer.layers}
-        for layer in self._made.values():
+        marks = [] if self._drawn is None else [self._drawn]
+        for layer in (*self._made.values(), *marks):
             if layer.unique_id in present:
                 self._viewer.layers.remove(layer)
         self._made.clear()
+        self._drawn, self._limit_rad_per_A = None, 0.0
         self._grids.clear()
         self._shown.clear()
         self._beneath.clear()

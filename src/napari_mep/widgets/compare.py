@@ -197,6 +197,7 @@ class CompareWidget(QWidget):
         self.bar.linked_changed.connect(self._on_linked)
         self.bar.toggled.connect(self.views.flicker)
         self.inspector.depth_wanted.connect(self._on_depth_wanted)
+        self.inspector.marked.connect(self.views.set_marks)
         # In the whole window, canvas included; off where there is nothing to leave, because other
         # things listen to Esc.
         self._escape = QShortcut(QKeySequence(Qt.Key.Key_Escape), self)
