@@ -66,6 +66,8 @@ def test_mrad_become_reciprocal_angstrom():
         ({"specimen_thickness_A": -1}, ("specimen_thickness_A = -1 A", "positive")),
         ({"detector_flip_y": 1}, ("detector_flip_y = 1", "true or false")),
         ({"scan_stepA": 1.0}, ("unknown key 'scan_stepA'", "scan_step_A")),
+        ({"beam_energy_keV": 10**400}, ("beam_energy_keV = inf keV", "finite")),
+        ({"defocus_A": -(10**400)}, ("defocus_A = -inf A", "finite")),
         ({"colour": "red"}, ("unknown key 'colour'", "beam_energy_keV")),
     ],
 )
@@ -199,3 +201,48 @@ def test_values_as_people_read_them(values):
         ("scan_step_A", "0.5 x 0.25", "A", "user"),
         ("detector_flip_x", "yes", "", "user"),
     ]
+
+
+def test_numbers_without_end_in_a_file(tmp_path):
+    path = tmp_path / "cal.toml"
+    for text, words in (
+        (f"beam_energy_keV = 1{'0' * 400}", "beam_energy_keV = inf keV: must be finite"),
+        (f"beam_energy_keV = 1{'0' * 5000}", "not readable as TOML"),
+        (f"scan_step_A = {'[' * 5000}", "not readable as TOML"),
+        (f"[preprocessing]\nbackground = 1{'0' * 400}", "background = 1000"),
+    ):
+        path.write_text(text)
+        with pytest.raises(CalibrationError, match=words) as caught:
+            PartialCalibration.from_toml(path)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 400
+
+
+def test_sources_stay_what_they_are_in_a_file(tmp_path, values):
+    known = PartialCalibration(
+        {**values, "defocus_A": -50.0}, {"defocus_A": "fitted", "beam_energy_keV": "file"}
+    )
+    path = tmp_path / "cal.toml"
+    path.write_text(known.to_toml({"defocus_A": "± 2"}))
+    again = PartialCalibration.from_toml(path)
+    assert again == known
+    assert again.sources["defocus_A"] == "fitted"
+    assert again.sources["beam_energy_keV"] == "file"
+    assert again.sources["scan_step_A"] == "user"
+    assert again.complete().sources["defocus_A"] == "fitted"
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ('[sources]\ndefocus_A = "fitted"', "sources: 'defocus_A' has no value in this file"),
+        ('[sources]\nscan_step_A = "guess"', "sources: scan_step_A = 'guess': must be one of file"),
+        ("[sources]\nscan_step_A = 3", "sources: scan_step_A = 3: must be one of"),
+        ("[sources]\nscan_step_A = ['fitted']", "sources: scan_step_A = .*: must be one of"),
+        ('sources = "fitted"', "sources = 'fitted': must be a table"),
+    ],
+)
+def test_a_table_of_sources_that_makes_no_sense(tmp_path, table, words):
+    (tmp_path / "cal.toml").write_text(f"scan_step_A = 0.5\n{table}\n")
+    with pytest.raises(CalibrationError, match=words):
+        PartialCalibration.from_toml(tmp_path / "cal.toml")

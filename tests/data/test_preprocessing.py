@@ -256,6 +256,8 @@ def test_impossible_settings_are_named(settings, words):
     ("settings", "error", "words"),
     [
         ({"scan_rows": [0, 9]}, PlanError, "scan_rows = .*the scan of test has 3"),
+        ({"scan_every": 50}, PlanError, "scan_every = 50: leaves one of the 3 x 4 scan positions"),
+        ({"scan_every": 10**400}, PlanError, "leaves one of the 3 x 4 scan positions"),
         ({"centre_px": [40, 8]}, PlanError, "centre_px = .*outside the detector"),
         ({"gain_file": "none.npy"}, DataError, "gain_file none.npy: not readable"),
         ({"gain_file": "zero.npy"}, DataError, "gain must be positive"),
@@ -286,3 +288,25 @@ def test_a_summary_says_everything_in_order():
         "detector binned by 2",
         "detector made 40 x 40 pixels",
     ]
+
+
+def test_a_detector_that_no_memory_holds_is_refused_with_its_size():
+    with pytest.raises(PlanError, match=r"detector_pixels = 100000: .* 40 GB; give 2 to 8192"):
+        PreprocessingPlan.parse({"detector_pixels": 100_000})
+    with pytest.raises(PlanError, match="give 2 to 8192 pixels") as caught:
+        PreprocessingPlan.parse({"detector_pixels": 10**400})
+    assert len(str(caught.value)) < 200
+    with pytest.raises(PlanError, match="detector_pixels = 1: give 2 to 8192 pixels"):
+        PreprocessingPlan.parse({"detector_pixels": 1})
+
+
+def test_files_are_named_from_the_folder_of_the_plan(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
+    plan = PreprocessingPlan(background_file="here/dark.npy", gain_file="gain.npy")
+    named = plan.named_from(tmp_path / "here")
+    assert named.background_file == "dark.npy"
+    assert named.gain_file == str((tmp_path / "gain.npy").resolve())
+    again = named.relative_to(tmp_path / "here")
+    assert again.background_file == str(tmp_path / "here" / "dark.npy")
+    assert again.gain_file == named.gain_file

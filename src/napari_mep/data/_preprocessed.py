@@ -129,6 +129,12 @@ class PreprocessedPatterns:
                 raise PlanError(
                     f"preprocessing: {label} = {list(part)}: the scan of {self.name} has {length}"
                 )
+        kept, before = (len(self._rows), len(self._columns)), tuple(self.source.shape[:2])
+        if self.plan.scan_every > 1 and math.prod(kept) == 1 < math.prod(before):
+            raise PlanError(
+                f"preprocessing: scan_every = {self.plan.scan_every}: leaves one of the "
+                f"{before[0]} x {before[1]} scan positions of {self.name}; make it smaller"
+            )
         for place, length in zip(self.plan.centre_px or (), self.source.shape[2:], strict=False):
             if not 0 <= place <= length - 1:
                 raise PlanError(

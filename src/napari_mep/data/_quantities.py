@@ -137,6 +137,8 @@ def _check_number(name: str, value: Any) -> float:
         number = float(value)
     except (TypeError, ValueError):
         raise CalibrationError(f"{name} = {value!r}: must be a number in {quantity.unit}") from None
+    except OverflowError:  # a whole number of hundreds of digits
+        number = math.inf if value > 0 else -math.inf
     if not math.isfinite(number):
         hint = "must be finite"
     elif number < quantity.low:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -109,7 +109,7 @@ class Calibration(BaseModel):
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Calibration:
-        """Read a complete calibration from a TOML file; every value counts as the user's.
+        """Read a complete calibration from a TOML file; values count as the user's by default.
 
         Raises
         ------
@@ -218,17 +218,25 @@ class PartialCalibration:
     def from_toml(cls, path: str | Path, source: Source = "user") -> PartialCalibration:
         """Read what a TOML file knows.
 
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+        source : str
+            Of every value for which the file's table ``[sources]`` names none.
+
         Raises
         ------
         CalibrationError
-            The file is missing or no TOML, has an unknown key or an impossible value.
+            The file is missing or no TOML, has an unknown key or source, or an impossible value.
         """
         path = Path(path)
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise CalibrationError(f"calibration file {path}: no such file") from None
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
+        except (OSError, ValueError, RecursionError) as err:
+            # Bad UTF-8, no TOML, a number of thousands of digits, brackets without end.
             reason = " ".join(str(err).split())
             raise CalibrationError(
                 f"calibration file {path}: not readable as TOML ({reason})"
@@ -238,8 +246,9 @@ class PartialCalibration:
             preprocessing = (
                 None if table is None else PreprocessingPlan.parse(table).relative_to(path.parent)
             )
+            sources = _sources_table(values.pop("sources", {}), values)
             known = cls.from_mapping(values, source)
-            return cls(known.values, known.sources, preprocessing)
+            return cls(known.values, {**known.sources, **sources}, preprocessing)
         except (CalibrationError, PlanError) as err:
             raise CalibrationError(f"calibration file {path}: {err}") from None
 
@@ -252,11 +261,16 @@ class PartialCalibration:
             Comments by key, put behind unit and source.
         """
         lines = []
-        for name in sorted(self.values, key=[*QUANTITIES, *FLAGS].index):
+        order = [*QUANTITIES, *FLAGS].index
+        for name in sorted(self.values, key=order):
             unit = QUANTITIES[name].unit if name in QUANTITIES else ""
             words = (unit, self.sources[name], remarks.get(name, ""))
             comment = ", ".join(word for word in words if word)
             lines.append(f"{name} = {toml_value(self.values[name])}  # {comment}")
+        others = {name: s for name, s in self.sources.items() if s != "user"}
+        if others:
+            lines += ["", "[sources]"]
+            lines += [f"{name} = {toml_value(others[name])}" for name in sorted(others, key=order)]
         if self.preprocessing is not None:
             lines += ["", "[preprocessing]", *self.preprocessing.to_toml_lines()]
         return "\n".join(lines) + "\n"
@@ -341,6 +355,19 @@ def describe_values(known: PartialCalibration) -> list[tuple[str, str, str, str]
         unit = QUANTITIES[name].unit if name in QUANTITIES else ""
         lines.append((name, text, unit, str(known.sources[name])))
     return lines
+
+
+def _sources_table(table: Any, values: Mapping[str, Any]) -> dict[str, Source]:
+    """The table ``[sources]`` of a calibration file: where values of the file come from."""
+    if not isinstance(table, Mapping):
+        raise CalibrationError(f"sources = {table!r}: must be a table [sources]")
+    for name, source in table.items():
+        if name not in values:
+            raise CalibrationError(f"sources: '{name}' has no value in this file; leave it out")
+        if source not in get_args(Source):
+            known = ", ".join(get_args(Source))
+            raise CalibrationError(f"sources: {name} = {source!r}: must be one of {known}")
+    return dict(table)
 
 
 def _missing_message(names: tuple[str, ...] | list[str]) -> str:

@@ -8,6 +8,7 @@ reconstruction plan; without it the data are as they were.
 from __future__ import annotations
 
 import json
+import reprlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PreprocessingPlan", "pixels_for", "preprocess", "toml_value"]
 
+_MOST_PIXELS = 8192  # more than any camera has
 _FILES = ("background_file", "gain_file", "bad_pixels_file", "positions_file")
 
 
@@ -75,7 +77,6 @@ class PreprocessingPlan(BaseModel):
     bin_detector: int = Field(1, ge=1, le=64, description="Detector pixels added up to one.")
     detector_pixels: int | None = Field(
         None,
-        ge=2,
         description="Side of the square detector after binning: cropped, or padded with pixels "
         "that count as not measured; None: as it is.",
     )
@@ -86,6 +87,15 @@ class PreprocessingPlan(BaseModel):
     def _in_order(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
         if value is not None and not 0 <= value[0] < value[1]:
             raise ValueError("must be two whole numbers, the first one kept and the one after")
+        return value
+
+    @field_validator("detector_pixels")
+    @classmethod
+    def _fits_into_memory(cls, value: int | None) -> int | None:
+        if value is not None and not 2 <= value <= _MOST_PIXELS:
+            gigabytes = 4e-9 * min(value, 10**9) ** 2
+            held = f"a pattern would be {gigabytes:.3g} GB; " if value > _MOST_PIXELS else ""
+            raise ValueError(f"{held}give 2 to {_MOST_PIXELS} pixels")
         return value
 
     @classmethod
@@ -99,7 +109,9 @@ class PreprocessingPlan(BaseModel):
         if first["type"] == "extra_forbidden":
             known = ", ".join(cls.model_fields)
             raise PlanError(f"{source}: unknown key '{where}'; known: {known}")
-        raise PlanError(f"{source}: {where} = {first.get('input')!r}: {first['msg']}")
+        reason = first["msg"].removeprefix("Value error, ")
+        given = reprlib.repr(first.get("input"))
+        raise PlanError(f"{source}: {where} = {given}: {reason}")
 
     def replace(self, **changes: Any) -> PreprocessingPlan:
         """Validated copy with changes."""
@@ -109,7 +121,23 @@ class PreprocessingPlan(BaseModel):
         """The same plan with its file names taken from `folder`."""
         found = {name: getattr(self, name) for name in _FILES}
         return self.replace(
-            **{name: str(folder / path) for name, path in found.items() if path is not None}
+            **{
+                name: str(folder / Path(path).expanduser())
+                for name, path in found.items()
+                if path is not None
+            }
+        )
+
+    def named_from(self, folder: Path) -> PreprocessingPlan:
+        """The same plan for a file in `folder`: files in there by their names, others absolute."""
+        home = folder.expanduser().resolve()
+        found = {name: getattr(self, name) for name in _FILES}
+        paths = {name: Path(path).resolve() for name, path in found.items() if path is not None}
+        return self.replace(
+            **{
+                name: str(path.relative_to(home) if path.is_relative_to(home) else path)
+                for name, path in paths.items()
+            }
         )
 
     @property
