@@ -38,6 +38,8 @@ def test_complete_dataset(values):
     assert info["calibration"]["defocus_A"]["source"] == "default"
     assert info["missing"] == []
     assert info["problems"] == []
+    assert info["patterns_checked"] == 12
+    assert "  patterns checked            12 of 12: no impossible values" in format_lines(info)
 
 
 def test_incomplete_file_is_described_all_the_same(tmp_path, patterns):
@@ -92,3 +94,19 @@ def test_values_that_no_detector_delivers_are_a_problem(dataset, patterns, value
     assert "at scan position (y=1, x=2)" in problem
     assert any(line == f"problem: {problem}" for line in format_lines(description))
     assert description["derived"]["pixel_size"]
+
+
+def test_one_bad_pattern_among_many_is_seen(values):
+    data = disk_dataset(values, 13.9)
+    patterns = np.ones((8, 10, 64, 64), np.float32)
+    patterns[5, 7] = np.nan
+    description = describe(replace(data, patterns=patterns))
+    assert "NaN at scan position (y=5, x=7)" in description["problems"][0]
+    assert description["patterns_checked"] == 0
+
+
+def test_of_a_large_scan_a_sample_is_checked_and_told(values):
+    patterns = np.broadcast_to(np.float32(1), (100, 100, 64, 64))
+    description = describe(replace(disk_dataset(values, 13.9), patterns=patterns))
+    assert description["patterns_checked"] == 4096
+    assert any("4096 of 10000" in line for line in format_lines(description))

@@ -18,6 +18,7 @@ from napari_mep.errors import MepError
 __all__ = ["describe", "format_lines"]
 
 _SAMPLE = 64  # patterns read for the measured values: a second even on a slow disk
+_CHECK_BYTES = 1 << 26  # patterns looked at for values that no detector delivers: also a second
 
 
 def describe(
@@ -28,7 +29,8 @@ def describe(
     Parameters
     ----------
     data : DiffractionDataset or OpenedPatterns
-        At most 64 of its patterns are read.
+        Every pattern of a scan below 64 MB (as float32) is read, an even sample of that size of
+        a larger one, at least 64 patterns.
     preprocessing : PreprocessingPlan, optional
         What a reconstruction plan will do to the patterns, after what the calibration asks for.
 
@@ -36,6 +38,7 @@ def describe(
     -------
     dict
         ``name, path, format, shape, dtype, gigabytes, has_truth, has_probe``;
+        ``patterns_checked``: for how many patterns it is known whether their values are possible;
         ``calibration``: name -> {value, unit, source};
         ``derived``: name -> {value, unit}, as far as the calibration allows;
         ``missing``: names of required values that nobody gave;
@@ -47,7 +50,7 @@ def describe(
     DataError
         The patterns cannot be read.
     """
-    dataset, problem = _complete(data, preprocessing)
+    dataset, checked, problem = _complete(data, preprocessing)
     partial = (
         data.calibration
         if isinstance(data, OpenedPatterns)
@@ -63,6 +66,7 @@ def describe(
             "shape": shape,
             "dtype": str(dtype),
             "gigabytes": math.prod(shape) * dtype.itemsize / 1e9,
+            "patterns_checked": checked,
             "has_truth": data.truth is not None,
             "has_probe": data.probe is not None,
             "calibration": _calibration(partial, dataset),
@@ -101,6 +105,9 @@ def format_lines(description: dict[str, Any]) -> list[str]:
         lines.append("derived")
     for name, entry in description["derived"].items():
         lines.append(f"  {name.replace('_', ' '):<28}{_shown(entry['value'], entry['unit'])}")
+    if description["patterns_checked"]:
+        n, scan = description["patterns_checked"], description["derived"]["positions_used"]["value"]
+        lines.append(f"  {'patterns checked':<28}{n} of {math.prod(scan)}: no impossible values")
     if description["preprocessing"]:
         lines.append("preprocessing")
     lines += [f"  {line}" for line in description["preprocessing"]]
@@ -110,17 +117,21 @@ def format_lines(description: dict[str, Any]) -> list[str]:
 
 def _complete(
     data: DiffractionDataset | OpenedPatterns, preprocessing: PreprocessingPlan | None
-) -> tuple[DiffractionDataset | None, str]:
-    """The dataset if its calibration is complete, and why nothing can be computed from it yet."""
+) -> tuple[DiffractionDataset | None, int, str]:
+    """The dataset if its calibration is complete, how many of its patterns are possible ones.
+
+    And why nothing can be computed from it yet.
+    """
     dataset = None
     try:
         dataset = data if isinstance(data, DiffractionDataset) else data.calibrated()
         if preprocessing is not None:
             dataset = preprocess(dataset, preprocessing)
-        dataset.validate(_SAMPLE)
+        ky, kx = dataset.detector_shape
+        checked = dataset.validate(max(_SAMPLE, _CHECK_BYTES // (4 * ky * kx)))
     except MepError as err:
-        return dataset, str(err)
-    return dataset, ""
+        return dataset, 0, str(err)
+    return dataset, checked, ""
 
 
 def _calibration(
