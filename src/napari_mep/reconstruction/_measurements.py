@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_mep.data._pattern_operations import read_image
 from napari_mep.data._preprocessed import PreprocessedPatterns
-from napari_mep.data.dataset import DiffractionDataset
+from napari_mep.data.dataset import DiffractionDataset, PatternArray
 from napari_mep.data.estimate import (
     Estimate,
     canonical_orientation,
     check_scan_step,
-    find_bad_pixels,
     find_disk,
     find_drift,
     find_rotation,
@@ -33,6 +31,13 @@ from napari_mep.data.virtual import (
     scan_images,
 )
 from napari_mep.errors import DataError
+from napari_mep.reconstruction._corrections import (
+    at_scan_middle,
+    clean_patterns,
+    corrections,
+    find_more_bad_pixels,
+    known_bad_pixels,
+)
 
 if TYPE_CHECKING:
     from napari_mep.reconstruction.calibrate import Trials
@@ -54,7 +59,12 @@ __all__ = [
 ]
 
 _LOOK = 4096  # patterns that show disk and bad pixels
-_MOST = 1 << 18  # patterns of a whole virtual image
+MOST_POSITIONS = 1 << 18  # of an image of the whole scan
+
+TOO_LARGE = (
+    f"scan rotation: the curl needs every position, and {MOST_POSITIONS} at most; keep a part of "
+    "the scan with scan_rows and scan_columns of preprocessing"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,22 +121,25 @@ class Proposal:
 
 
 def _plan(request: Request) -> PreprocessingPlan:
-    """Only what corrects patterns: nothing that crops the scan or resamples the detector."""
-    plan = request.opened.calibration.preprocessing or PreprocessingPlan()
-    kept = ("background", "background_file", "gain_file", "clip_negative", "bad_pixels_file",
-            "centre_px", "descan_px", "subpixel")  # fmt: skip
-    return PreprocessingPlan(**{name: getattr(plan, name) for name in kept})
+    return corrections(request.opened.calibration.preprocessing)
+
+
+def _clean(request: Request) -> PatternArray:
+    opened = request.opened
+    return clean_patterns(opened.patterns, opened.calibration.preprocessing, opened.name)
+
+
+def _known_bad(request: Request) -> NDArray[np.bool_] | None:
+    ky, kx = (int(n) for n in request.opened.patterns.shape[2:])
+    return known_bad_pixels(request.opened.calibration.preprocessing, (ky, kx))
 
 
 def _bad(request: Request) -> NDArray[np.bool_] | None:
     """Pixels that no measurement should see: those of the plan, or else those that stand out."""
-    path = _plan(request).bad_pixels_file
-    raw = request.opened.patterns
-    if path is not None:
-        return read_image(path, (int(raw.shape[2]), int(raw.shape[3])), "bad_pixels_file") != 0
-    images = scan_images(raw, max_patterns=_LOOK, stop=request.stop)
-    bad = find_bad_pixels(images.mean_pattern, images.sums.size).bad
-    return bad if bad.any() else None
+    if _plan(request).bad_pixels_file is not None:
+        return _known_bad(request)
+    images = scan_images(_clean(request), max_patterns=_LOOK, stop=request.stop)
+    return find_more_bad_pixels(images, None)[1]
 
 
 def _corrected(request: Request) -> PreprocessedPatterns:
@@ -136,12 +149,12 @@ def _corrected(request: Request) -> PreprocessedPatterns:
 
 
 def bad_pixels(request: Request) -> Proposal:
-    """Hot and dead pixels of the mean pattern."""
+    """Hot and dead pixels of the mean pattern, besides those that are known."""
     images = scan_images(
-        request.opened, max_patterns=_LOOK, stop=request.stop, progress=request.progress
+        _clean(request), max_patterns=_LOOK, stop=request.stop, progress=request.progress
     )
-    found = find_bad_pixels(images.mean_pattern, images.sums.size)
-    return Proposal(found, bad=found.bad if found.bad.any() else None)
+    found, bad = find_more_bad_pixels(images, _known_bad(request))
+    return Proposal(found, bad=bad)
 
 
 def disk(request: Request) -> Proposal:
@@ -190,27 +203,30 @@ def vacuum(request: Request) -> Proposal:
 
 def drift(request: Request) -> Proposal:
     """How the disk wanders during the scan."""
-    raw, bad = request.opened.patterns, _bad(request)
-    mean = scan_images(raw, max_patterns=_LOOK, stop=request.stop).mean_pattern
+    patterns, bad = _clean(request), _bad(request)
+    mean = scan_images(patterns, max_patterns=_LOOK, stop=request.stop).mean_pattern
     found = find_drift(
-        raw,
+        patterns,
         radius_px=find_disk(mean, bad=bad).radius_px,
         bad=bad,
         stop=request.stop,
         progress=request.progress,
     )
-    return Proposal(
-        found, preprocessing={"descan_px": found.descan_px, "centre_px": found.centre_px}
-    )
+    rows, columns = (int(n) for n in request.opened.patterns.shape[:2])
+    centre = at_scan_middle(found.centre_px, found.descan_px, _plan(request), (rows, columns))
+    return Proposal(found, preprocessing={"descan_px": found.descan_px, "centre_px": centre})
 
 
 def rotation(request: Request) -> Proposal:
     """Rotation and transposition from the curl, up to a half turn."""
     images = scan_images(
-        _corrected(request), max_patterns=_MOST, stop=request.stop, progress=request.progress
+        _corrected(request),
+        max_patterns=MOST_POSITIONS,
+        stop=request.stop,
+        progress=request.progress,
     )
     if images.every != (1, 1):
-        raise DataError("scan rotation: the scan is too large to read whole; crop it first")
+        raise DataError(TOO_LARGE)
     found = find_rotation(images.centre_of_mass)
     turned, (transpose, flip_y, flip_x) = canonical_orientation(
         found.rotation_deg, (found.transpose, False, False)
@@ -232,7 +248,7 @@ def step(request: Request) -> Proposal:
     mean = scan_images(view, max_patterns=_LOOK, stop=request.stop).mean_pattern
     ring = VirtualDetector("ADF", inner_px=1.1 * find_disk(mean).radius_px)
     images = scan_images(
-        view, [ring], max_patterns=_MOST, stop=request.stop, progress=request.progress
+        view, [ring], max_patterns=MOST_POSITIONS, stop=request.stop, progress=request.progress
     )
     step_yx = step if isinstance(step, tuple) else (step, step)
     read = tuple(s * e for s, e in zip(step_yx, images.every, strict=True))
@@ -253,7 +269,7 @@ def step(request: Request) -> Proposal:
 
 def dose(request: Request) -> Proposal:
     """Electrons, from the counts."""
-    raw = request.opened.patterns
+    raw = _clean(request)
     images = scan_images(
         raw, bad=_bad(request), max_patterns=_LOOK, stop=request.stop, progress=request.progress
     )

@@ -239,7 +239,7 @@ def test_the_picture_shows_every_proof(tmp_path):
         find_disk(disk(), semiangle_mrad=21.4),
         find_rotation(deflection(23.0, False)),
     ]
-    path = write_figure(tmp_path / "new" / "proof.png", estimates, "a scan")
+    path = write_figure(tmp_path / "proof.png", estimates, "a scan")
     assert path.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ExportError, match=r"use \.png"):
         write_figure(tmp_path / "proof.nonsense", estimates)

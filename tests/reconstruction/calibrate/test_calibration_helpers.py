@@ -13,6 +13,7 @@ from napari_mep.data.opened import OpenedPatterns
 from napari_mep.data.preprocessing import PreprocessingPlan
 from napari_mep.data.virtual import Stopped
 from napari_mep.errors import CalibrationError, DataError
+from napari_mep.reconstruction import _measurements
 from napari_mep.reconstruction.calibration_helpers import HELPERS, Request, measure
 
 
@@ -93,6 +94,50 @@ def test_rotation_from_the_curl_is_a_whole_orientation(prepared):
         "scan_rotation_deg", "detector_transpose", "detector_flip_y", "detector_flip_x"
     }  # fmt: skip
     assert abs(found.calibration["scan_rotation_deg"]) <= 45
+
+
+def test_a_scan_too_large_for_the_curl_is_cropped_as_the_message_says(prepared, monkeypatch):
+    monkeypatch.setattr(_measurements, "MOST_POSITIONS", 150)
+    with pytest.raises(DataError, match="scan_rows and scan_columns"):
+        measure("rotation", Request(prepared))
+    known = prepared.calibration
+    part = known.preprocessing.replace(scan_rows=(2, 14), scan_columns=(3, 15))
+    cropped = replace(prepared, calibration=replace(known, preprocessing=part))
+    assert measure("rotation", Request(cropped)).calibration["scan_rotation_deg"]
+
+
+@pytest.fixture
+def raw(case, opened, tmp_path) -> OpenedPatterns:
+    """As a camera gives it: a dark level, a gain of two, one more bad pixel that is known."""
+    known_bad = np.zeros((40, 40), bool)
+    known_bad[3, 30] = True
+    patterns = 2 * case.recording.patterns.astype(np.int64) + 100
+    patterns[..., 3, 30] = 5_000
+    for name, image in (("gain", np.full((40, 40), 2.0)), ("bad", known_bad)):
+        np.save(tmp_path / f"{name}.npy", image)
+    plan = PreprocessingPlan(
+        background=100.0,
+        gain_file=str(tmp_path / "gain.npy"),
+        bad_pixels_file=str(tmp_path / "bad.npy"),
+        scan_rows=(0, 12),
+    )
+    known = replace(opened.calibration, preprocessing=plan)
+    return replace(opened, patterns=patterns, calibration=known)
+
+
+def test_helpers_measure_corrected_patterns(case, raw):
+    bad = measure("bad_pixels", Request(raw)).bad
+    assert bad[3, 30], "what is known stays known"
+    k = np.arange(40)
+    disk = np.hypot(k[:, None] - 20.7, k[None, :] - 18.7) < 7
+    np.testing.assert_array_equal(bad[disk], case.recording.bad[disk])
+    np.save(raw.calibration.preprocessing.bad_pixels_file, bad)
+    dose = measure("dose", Request(raw)).estimate
+    assert dose.dose_e_per_A2 == pytest.approx(1e5, rel=0.15)
+    found = measure("drift", Request(raw)).preprocessing
+    assert found["descan_px"] == pytest.approx((0.06, 0.02, -0.03, 0.08), abs=0.03)
+    # The part ends before the last rows; the centre is still that of the whole scan's middle.
+    assert found["centre_px"] == pytest.approx((20.7, 18.7), abs=0.1)
 
 
 def test_dose(case, opened):

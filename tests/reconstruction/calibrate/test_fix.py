@@ -141,6 +141,92 @@ def test_a_vacuum_pattern_gives_the_disk(case):
         fix(opened(case), vacuum=vacuum[:30])
 
 
+@pytest.fixture
+def camera(case, tmp_path) -> tuple[Path, Path]:
+    """A scan with a dark level, a gain and a bad pixel that is known; what the user says of it."""
+    folder = tmp_path / "camera"
+    folder.mkdir()
+    patterns = 2 * case.recording.patterns.astype(np.int32) + 100
+    patterns[..., 3, 30] = 5_000
+    known_bad = np.zeros((40, 40), bool)
+    known_bad[3, 30] = True
+    np.save(tmp_path / "scan.npy", patterns)
+    np.save(folder / "gain.npy", np.full((40, 40), 2.0))
+    np.save(folder / "bad.npy", known_bad)
+    toml = write_toml(folder / "known.toml", case.known(defocus_A=None))
+    with toml.open("a") as file:
+        file.write(
+            "[preprocessing]\nbackground = 100.0\ngain_file = 'gain.npy'\nclip_negative = true\n"
+            "bad_pixels_file = 'bad.npy'\nscan_rows = [0, 12]\nbin_detector = 2\n"
+            "detector_pixels = 18\nsubpixel = false\n"
+        )
+    return tmp_path / "scan.npy", toml
+
+
+def test_what_the_user_asked_for_is_kept_and_counts_in_measuring(
+    case, camera, tmp_path, capsys, monkeypatch
+):
+    scan, _ = camera
+    monkeypatch.chdir(tmp_path)
+    arguments = ["info", str(scan), "--fix", "--calibration", "camera/known.toml"]
+    assert main([*arguments, "-o", "cal.toml", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    true = case.expected.calibration
+    assert said["calibration"]["detector_step_mrad"] == pytest.approx(
+        true.detector_step_mrad, rel=0.01
+    )
+    dose = next(e["summary"] for e in said["estimates"] if e["title"] == "Dose")
+    assert float(re.search(r"([\d.e+]+) e/A2", dose)[1]) == pytest.approx(1e5, rel=0.15)
+    skipped = {skip["title"]: skip["reason"] for skip in said["skipped"]}
+    assert skipped["bin_detector"] == "kept; measured on the detector as stored"
+    assert "detector_pixels" in skipped
+    written = tomllib.loads((tmp_path / "cal.toml").read_text())["preprocessing"]
+    descan, centre = written.pop("descan_px"), written.pop("centre_px")
+    assert descan == pytest.approx([0.06, 0.02, -0.03, 0.08], abs=0.03)
+    assert centre == pytest.approx([20.7, 18.7], abs=0.1)  # at the middle of the whole scan
+    assert written == {
+        "background": 100.0, "gain_file": "camera/gain.npy", "clip_negative": True,
+        "bad_pixels_file": "cal-bad-pixels.npy", "scan_rows": [0, 12], "bin_detector": 2,
+        "detector_pixels": 18, "subpixel": False,
+    }  # fmt: skip
+    bad = np.load(tmp_path / "cal-bad-pixels.npy")
+    assert bad[3, 30], "what is known stays known"
+    assert bad.sum() > 10
+    dataset = open_dataset(scan, tmp_path / "cal.toml")
+    assert dataset.patterns.shape == (12, 16, 18, 18)
+    assert dataset.calibration.sources["detector_step_invA"] == "fitted"
+    # Once more, over the first file: nothing is lost or added twice.
+    again = ["info", str(scan), "--fix", "--calibration", "cal.toml", "-o", "cal.toml"]
+    assert main([*again, "--overwrite"]) == 0
+    text = capsys.readouterr().out
+    assert "bin_detector                   kept; measured on the detector as stored" in text
+    after = tomllib.loads((tmp_path / "cal.toml").read_text())["preprocessing"]
+    assert after["centre_px"] == pytest.approx(centre, abs=0.05)
+    np.testing.assert_array_equal(np.load(tmp_path / "cal-bad-pixels.npy"), bad)
+    assert after["gain_file"] == "camera/gain.npy"
+
+
+def test_the_dose_where_an_electron_counts_more_than_one(case):
+    plain = fix(opened(case, defocus_A=None))
+    assert "dose_e_per_A2" not in plain.calibration.values
+    for given in (None, 3e4):  # asked for, it is measured even where one is given
+        found = fix(opened(case, defocus_A=None, dose_e_per_A2=given), counts_per_electron=2.0)
+        assert found.calibration.values["dose_e_per_A2"] == pytest.approx(5e4, rel=0.1)
+        assert found.calibration.sources["dose_e_per_A2"] == "fitted"
+
+
+def test_patterns_of_nan_say_so_before_anything_else(case, tmp_path, capsys):
+    known = write_toml(tmp_path / "known.toml", case.known())
+    patterns = case.recording.patterns.astype(np.float32)
+    for part in (slice(None), slice(3, 4)):
+        patterns[part] = np.nan
+        np.save(tmp_path / "scan.npy", patterns)
+        arguments = ["info", str(tmp_path / "scan.npy"), "--fix", "--calibration", str(known)]
+        assert main(arguments) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "every detector pixel is NaN or infinite in at least one of the 256" in line
+
+
 def test_stopping_and_progress(case):
     stop, seen = threading.Event(), []
 

@@ -63,7 +63,7 @@ def measure_dose(
     if counts_per_electron is None and not whole:
         raise DataError(
             "dose: the patterns hold no whole numbers, so what one electron counts is not known; "
-            "give counts_per_electron, or dose_e_per_A2 in the calibration"
+            "give counts_per_electron (--counts-per-electron), or dose_e_per_A2 in the calibration"
         )
     unit = 1.0 if counts_per_electron is None else float(counts_per_electron)
     if not (math.isfinite(unit) and unit > 0):

@@ -12,10 +12,25 @@ import numpy as np
 from napari_mep.data.estimate._estimate import Curve, Estimate, Picture
 from napari_mep.errors import ExportError
 
-__all__ = ["write_figure"]
+__all__ = ["check_picture", "write_figure"]
 
+_ENDINGS = (".png", ".pdf", ".svg")
 # Colours that colour-blind people tell apart (Okabe and Ito).
 _FIRST, _SECOND, _MARK = "#0072b2", "#e69f00", "#d55e00"
+
+
+def check_picture(path: Path) -> None:
+    """Refuse a name that no picture can be written under.
+
+    Raises
+    ------
+    ExportError
+        It ends in none of ``.png``, ``.pdf`` and ``.svg``.
+    """
+    if path.suffix.lower() not in _ENDINGS:
+        raise ExportError(
+            f"picture {path}: '{path.suffix}' is no kind of picture; use {', '.join(_ENDINGS)}"
+        )
 
 
 def write_figure(path: str | Path, estimates: Sequence[Estimate], title: str = "") -> Path:
@@ -33,12 +48,13 @@ def write_figure(path: str | Path, estimates: Sequence[Estimate], title: str = "
     Raises
     ------
     ExportError
-        There is nothing to show, or the file cannot be written.
+        There is nothing to show, the file cannot be written, or its ending is no picture's.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     path = Path(path)
+    check_picture(path)
     panels = [(estimate, proof) for estimate in estimates for proof in estimate.proof]
     if not panels:
         raise ExportError(f"picture {path}: nothing was estimated, so there is nothing to show")
@@ -58,12 +74,9 @@ def write_figure(path: str | Path, estimates: Sequence[Estimate], title: str = "
         head = f"{estimate.title}: {estimate.summary}" if first else proof.title
         axes.set_title(_wrapped(head), fontsize=8, loc="left")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
-    except (OSError, ValueError) as err:
-        raise ExportError(
-            f"picture {path}: cannot be written ({err}); use .png, .pdf or .svg"
-        ) from None
+    except OSError as err:
+        raise ExportError(f"picture {path}: cannot be written ({err.strerror or err})") from None
     return path
 
 

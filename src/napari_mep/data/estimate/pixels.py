@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_mep.data.estimate._estimate import Estimate, Picture
+from napari_mep.errors import DataError
 
 __all__ = ["BadPixels", "find_bad_pixels"]
 
@@ -49,9 +50,20 @@ def find_bad_pixels(mean_pattern: NDArray[np.floating], n_patterns: int) -> BadP
     Returns
     -------
     BadPixels
+
+    Raises
+    ------
+    DataError
+        No detector pixel holds a number in every pattern.
     """
     counts = np.asarray(mean_pattern, dtype=np.float64)
     broken = ~np.isfinite(counts)
+    if broken.all():
+        raise DataError(
+            f"bad pixels: every detector pixel is NaN or infinite in at least one of the "
+            f"{n_patterns} patterns looked at; replace these values, or leave the patterns out "
+            "with scan_rows and scan_columns of preprocessing"
+        )
     total = np.where(broken, 0.0, counts) * n_patterns
     low, high = _neighbour_range(total, broken)
     # Second look without the first finds, which may have hidden each other.

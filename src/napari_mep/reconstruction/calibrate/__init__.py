@@ -1,6 +1,6 @@
 """Calibration helpers that reconstruct: orientation, rotation, defocus, thickness; the chain."""
 
-from napari_mep.reconstruction.calibrate._result import Fix, Skipped
+from napari_mep.reconstruction.calibrate._result import Fix, Skipped, mask_beside
 from napari_mep.reconstruction.calibrate._trials import Trials
 from napari_mep.reconstruction.calibrate.fix import fix
 from napari_mep.reconstruction.calibrate.focus import (
@@ -30,5 +30,6 @@ __all__ = [
     "find_thickness",
     "find_turn",
     "fix",
+    "mask_beside",
     "refine_rotation",
 ]

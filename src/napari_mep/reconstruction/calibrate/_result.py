@@ -14,7 +14,12 @@ from napari_mep.data.estimate import Estimate
 from napari_mep.data.preprocessing import PreprocessingPlan
 from napari_mep.errors import ExportError
 
-__all__ = ["Fix", "Skipped"]
+__all__ = ["Fix", "Skipped", "mask_beside"]
+
+
+def mask_beside(path: Path) -> Path:
+    """Where the bad pixels of a calibration file lie."""
+    return path.with_name(f"{path.stem}-bad-pixels.npy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +76,8 @@ class Fix:
             A file exists already, or cannot be written.
         """
         path = Path(path)
-        mask = path.with_name(f"{path.stem}-bad-pixels.npy")
-        plan = self.preprocessing
+        mask = mask_beside(path)
+        plan = self.preprocessing.named_from(path.parent)
         files = [path] if self.bad is None else [path, mask]
         for file in files:
             if file.exists() and not overwrite:

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from napari_mep.data._preprocessed import PreprocessedPatterns
 from napari_mep.data.calibration import PartialCalibration
-from napari_mep.data.dataset import DiffractionDataset
+from napari_mep.data.dataset import DiffractionDataset, PatternArray
 from napari_mep.data.estimate import (
     Estimate,
     check_scan_step,
-    find_bad_pixels,
     find_disk,
     find_drift,
     find_rotation,
@@ -31,6 +30,15 @@ from napari_mep.data.virtual import (
     scan_images,
 )
 from napari_mep.errors import DataError, MepError
+from napari_mep.reconstruction._corrections import (
+    at_scan_middle,
+    clean_patterns,
+    corrections,
+    find_more_bad_pixels,
+    known_bad_pixels,
+    only_afterwards,
+)
+from napari_mep.reconstruction._measurements import MOST_POSITIONS, TOO_LARGE
 from napari_mep.reconstruction.calibrate._result import Fix, Skipped
 from napari_mep.reconstruction.calibrate._trials import Trials
 from napari_mep.reconstruction.calibrate.focus import find_defocus, find_thickness
@@ -68,6 +76,7 @@ def fix(
     *,
     lattice_A: Sequence[float] = (),
     vacuum: NDArray[np.floating] | None = None,
+    counts_per_electron: float | None = None,
     device: str = "cpu",
     stop: Event | None = None,
     progress: Progress | None = None,
@@ -83,11 +92,15 @@ def fix(
     Parameters
     ----------
     opened : OpenedPatterns
-        The file; it is only read. Preprocessing that came with its calibration is replaced.
+        The file; it is only read. Preprocessing that came with its calibration stays: background,
+        gain, clipping, bad pixels and the part of the scan count in measuring, whatever resamples
+        scan or detector only afterwards. Centre and drift are measured anew.
     lattice_A : sequence of floats
         Lattice spacings that the scan should show; without them the scan step is taken as given.
     vacuum : (ky, kx) ndarray, optional
         A pattern without specimen, from which the disk is measured instead.
+    counts_per_electron : float, optional
+        What one electron counts; with it the dose is measured even where one is given.
     device : str
         Where quick reconstructions run.
     stop : threading.Event, optional
@@ -101,10 +114,15 @@ def fix(
         `stop` was set.
     DataError
         The patterns cannot be read or hold no bright-field disk at all.
+    PlanError
+        The preprocessing does not fit the patterns.
     DeviceError
         There is no such device.
     """
-    return _Chain(opened, tuple(lattice_A), vacuum, device, stop or Event(), progress).run()
+    chain = _Chain(
+        opened, tuple(lattice_A), vacuum, counts_per_electron, device, stop or Event(), progress
+    )
+    return chain.run()
 
 
 class _Chain:
@@ -115,6 +133,7 @@ class _Chain:
         opened: OpenedPatterns,
         lattice_A: tuple[float, ...],
         vacuum: NDArray[np.floating] | None,
+        counts_per_electron: float | None,
         device: str,
         stop: Event,
         progress: Progress | None,
@@ -122,6 +141,7 @@ class _Chain:
         from napari_mep.prior.device import resolve_device
 
         self.opened, self.lattice_A, self.vacuum = opened, lattice_A, vacuum
+        self.counts_per_electron = counts_per_electron
         self.device = resolve_device(device)
         self.stop, self.progress = stop, progress
         self.known = opened.calibration
@@ -129,9 +149,11 @@ class _Chain:
         self.estimates: list[Estimate] = []
         self.skipped: list[Skipped] = []
         self.bad: NDArray[np.bool_] | None = None
-        self.plan = PreprocessingPlan()
+        self.plan = opened.calibration.preprocessing or PreprocessingPlan()
 
     def run(self) -> Fix:
+        for name, reason in only_afterwards(self.plan).items():
+            self._skip(name, reason)
         self._patterns_alone()
         self._with_physics()
         self._tell(len(_STAGES))
@@ -139,18 +161,19 @@ class _Chain:
             calibration=replace(self.known, preprocessing=None),
             estimates=tuple(self.estimates),
             skipped=tuple(self.skipped),
-            preprocessing=self.plan,
+            # The mask holds what the plan's file marked, too.
+            preprocessing=self.plan.replace(bad_pixels_file=None),
             bad=self.bad,
         )
 
     def _patterns_alone(self) -> None:
-        raw = self.opened.patterns
-        n = int(raw.shape[0]) * int(raw.shape[1])
+        opened = self.opened
+        scan, ky, kx = opened.patterns.shape[:2], *(int(n) for n in opened.patterns.shape[2:])
+        clean = clean_patterns(opened.patterns, self.plan, opened.name)
         self._tell(0)
-        images = scan_images(raw, max_patterns=4096, stop=self.stop)
-        pixels = find_bad_pixels(images.mean_pattern, images.sums.size)
+        images = scan_images(clean, max_patterns=4096, stop=self.stop)
+        pixels, self.bad = find_more_bad_pixels(images, known_bad_pixels(self.plan, (ky, kx)))
         self._keep(pixels)
-        self.bad = pixels.bad if pixels.bad.any() else None
 
         self._tell(1)
         semiangle = self.given.get("convergence_semiangle_mrad")
@@ -164,19 +187,20 @@ class _Chain:
 
         self._tell(2)
         try:
-            drift = find_drift(raw, radius_px=disk.radius_px, bad=self.bad, stop=self.stop)
+            drift = find_drift(clean, radius_px=disk.radius_px, bad=self.bad, stop=self.stop)
         except DataError as err:
             self._skip("Descan drift", str(err))
+            centre, descan = disk.centre_px, self.plan.descan_px
         else:
             self._keep(drift)
-            self.plan = self.plan.replace(descan_px=drift.descan_px, centre_px=drift.centre_px)
-        if self.plan.centre_px is None:
-            self.plan = self.plan.replace(centre_px=disk.centre_px)
+            centre, descan = drift.centre_px, drift.descan_px
+        centre = at_scan_middle(centre, descan, self.plan, (int(scan[0]), int(scan[1])))
+        self.plan = self.plan.replace(descan_px=descan, centre_px=centre)
 
         self._tell(3)
         view = self._view()
         ring = VirtualDetector("ADF", inner_px=1.1 * disk.radius_px)
-        images = scan_images(view, [ring], max_patterns=min(n, 1 << 18), stop=self.stop)
+        images = scan_images(view, [ring], max_patterns=MOST_POSITIONS, stop=self.stop)
         # Without the drift the edge is sharper; the centre is K // 2 now, so the index moves back.
         if self.vacuum is None:
             disk = find_disk(images.mean_pattern, semiangle_mrad=semiangle)
@@ -189,7 +213,7 @@ class _Chain:
         self._tell(4)
         try:
             if images.every != (1, 1):
-                raise DataError("the scan is too large to read whole; use a part of it")
+                raise DataError(TOO_LARGE)
             self._keep(replace(find_rotation(images.centre_of_mass), calibration={}))
         except DataError as err:
             self._skip("Scan rotation (curl)", str(err))
@@ -202,7 +226,7 @@ class _Chain:
             self._skip("Scan step", "give scan_step_A (A) to about 20 %")
         else:
             self._skip("Scan step", "no lattice spacings given to check it against")
-        self._dose(images.sums)
+        self._dose(clean, images.sums)
 
     def _semiangle_from(self, radius_px: float) -> None:
         """Known detector step, unknown semi-angle: the same ratio the other way round."""
@@ -233,15 +257,20 @@ class _Chain:
                 reasons.append(str(err))
         self._skip("Scan step", reasons[0])
 
-    def _dose(self, sums: NDArray[np.float64]) -> None:
-        if "dose_e_per_A2" in self.given:
+    def _dose(self, clean: PatternArray, sums: NDArray[np.float64]) -> None:
+        if "dose_e_per_A2" in self.given and self.counts_per_electron is None:
             self._skip("Dose", "given")
             return
-        raw = self.opened.patterns
-        row = int(raw.shape[0]) // 2
-        sample = read_part(raw, row, np.arange(min(8, int(raw.shape[1]))))
+        row = int(clean.shape[0]) // 2
+        sample = read_part(clean, row, np.arange(min(8, int(clean.shape[1]))))
         try:
-            self._keep(measure_dose(sums, sample, scan_step_A=self.known.values.get("scan_step_A")))
+            found = measure_dose(
+                sums,
+                sample,
+                scan_step_A=self.known.values.get("scan_step_A"),
+                counts_per_electron=self.counts_per_electron,
+            )
+            self._keep(found)
         except DataError as err:
             self._skip("Dose", str(err))
 
@@ -307,9 +336,8 @@ class _Chain:
         )
 
     def _view(self) -> PreprocessedPatterns:
-        return PreprocessedPatterns(
-            self.opened.patterns, self.plan, self.opened.name, also_bad=self.bad
-        )
+        plan = corrections(self.plan).replace(bad_pixels_file=None)
+        return PreprocessedPatterns(self.opened.patterns, plan, self.opened.name, also_bad=self.bad)
 
     def _keep(self, estimate: Estimate) -> None:
         _log.info("%s: %s", estimate.title, estimate.summary)
