@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -323,9 +325,8 @@ def test_ctrl_c_keeps_the_result(capsys, simulated, make_prior, tmp_path, monkey
     monkeypatch.setattr(engine, "solve_gradient", interrupted)
     handler = signal.getsignal(signal.SIGINT)
     out = tmp_path / "out.ome.zarr"
-    summary = _run_json(
-        capsys, "reconstruct", simulated, "-o", out, "--method", method, "--prior", make_prior()
-    )
+    prior = ("--prior", make_prior()) if method == "mep" else ()
+    summary = _run_json(capsys, "reconstruct", simulated, "-o", out, "--method", method, *prior)
     assert signal.getsignal(signal.SIGINT) is handler
     assert summary["steps"] == 3
     assert summary["total"] > 3
@@ -550,6 +551,126 @@ def test_outputs_that_must_not_or_cannot_be_written(capsys, tmp_path, simulated)
     _fails(capsys, "exists already", "simulate", "srtio3", "-o", tmp_path / "old.ome.zarr")
 
 
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_outputs_that_are_inputs(capsys, tmp_path, monkeypatch, simulated, patterns, calibration):
+    """Measured data cannot be measured again: not even --overwrite replaces them."""
+    monkeypatch.chdir(tmp_path)
+    np.save("scan.npy", patterns)
+    np.save("cal-bad-pixels.npy", patterns)
+    np.save("dark.npy", np.zeros((32, 32)))
+    store = shutil.copytree(simulated, tmp_path / "store.zarr")
+    Path("link.toml").symlink_to("scan.npy")
+    Path("dark.toml").write_text(
+        Path(calibration).read_text() + "[preprocessing]\nbackground_file = 'dark.npy'\n"
+    )
+    Path("dark-bad-pixels.npy").hardlink_to("dark.npy")
+    before = _contents(tmp_path)
+    info = ["info", "scan.npy", "--fix", "--overwrite"]
+    known = ["--calibration", calibration]
+    for options in (
+        [*info, *known, "-o", "scan.npy"],
+        [*info, *known, "-o", "link.toml"],
+        [*info, *known, "-o", "out.toml", "--picture", "scan.npy"],
+        [*info, *known, "-o", "out.toml", "--picture", calibration],
+        ["info", "cal-bad-pixels.npy", "--fix", "--overwrite", *known, "-o", "cal.toml"],
+        [*info, *known, "--vacuum", "cal-bad-pixels.npy", "-o", "cal.toml"],
+        [*info, "--calibration", "dark.toml", "-o", "dark.toml"],
+        ["info", store, "--fix", "-o", store / "cal.toml"],
+        ["info", store, "--fix", "--picture", store / "patterns" / "proof.png"],
+        ["reconstruct", store, "-o", store, "--overwrite"],
+        ["reconstruct", store, "-o", store / "out.ome.zarr"],
+        ["reconstruct", "scan.npy", *known, "-o", "scan.npy", "--overwrite"],
+        ["reconstruct", "scan.npy", *known, "-o", tmp_path, "--overwrite"],
+        ["reconstruct", f"{store}::/patterns", *known, "-o", "./store.zarr", "--overwrite"],
+    ):
+        _fails(capsys, r"output \S+: would replace or change \S+, which is read", *options)
+        assert _contents(tmp_path) == before, options
+    _fails(capsys, "must be named .toml", *info, *known, "-o", "out.npy")
+    _fails(capsys, "would replace", *info, *known, "-o", ".")
+    _fails(capsys, "no name", "reconstruct", "scan.npy", *known, "-o", ".", "--overwrite")
+    Path("new-bad-pixels.npy").touch()
+    _fails(capsys, "new-bad-pixels.npy: exists", *info[:-1], *known, "-o", "new.toml")
+
+
+def test_the_measurement_of_a_parameter_file_is_an_input_too(capsys, tmp_path, simulated):
+    store = shutil.copytree(simulated, tmp_path / "store.zarr")
+    params = tmp_path / "params.yaml"
+    params.write_text("init_params:\n  meas_params: {path: store.zarr, key: patterns}\n")
+    _fails(
+        capsys, "would replace or change .*store.zarr", "reconstruct", params, "-o", store,
+        "--overwrite",
+    )  # fmt: skip
+
+
+def test_places_where_nothing_can_be_written_are_found_out_first(
+    capsys, tmp_path, hdf5, calibration
+):
+    (tmp_path / "proof.png").touch()
+    (tmp_path / "folder.png").mkdir()
+    for option, name, words in (
+        ("--picture", "proof.nonsense", "use .png, .pdf, .svg"),
+        ("--picture", "none/proof.png", "no folder .*none"),
+        ("--picture", "proof.png", "exists"),
+        ("--picture", "folder.png", "is a folder"),
+        ("-o", "none/cal.toml", "no folder .*none"),
+    ):
+        arguments = ["info", hdf5, "--fix", "--calibration", calibration, option, tmp_path / name]
+        _fails(capsys, words, *arguments)
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_a_parameter_file_asks_for_in_vain_is_told_with_a_plan_too(capsys, tmp_path, patterns):
+    np.save(tmp_path / "scan.npy", patterns)
+    (tmp_path / "params.yaml").write_text(
+        "init_params:\n  probe_kv: 300\n  probe_conv_angle: 21.4\n  meas_Npix: 32\n"
+        "  pos_N_scan_slow: 8\n  pos_N_scan_fast: 9\n  pos_scan_step_size: 0.4\n"
+        "  probe_pmode_max: 6\n  obj_Nlayer: 2\n  obj_slice_thickness: 1.6\n"
+        "  meas_calibration: {mode: dk, value: 0.15625}\n  meas_params: {path: scan.npy}\n"
+    )
+    (tmp_path / "plan.toml").write_text('method = "gradient"\n[gradient]\niterations = 2\n')
+    for options in ([], ["--plan", tmp_path / "plan.toml"]):
+        arguments = ["reconstruct", tmp_path / "params.yaml", "-o", tmp_path / "o.ome.zarr"]
+        arguments += ["--overwrite", "--iterations", 2, *options]
+        assert main([str(a) for a in arguments]) == 0
+        told = capsys.readouterr().err
+        assert told.count("init_params.probe_pmode_max = 6: mixed probe modes") == 1
+
+
+def test_a_reader_that_goes_away(hdf5):
+    """As in ``napari-mep info ... | head -1``: no traceback."""
+    code = "import sys; from napari_mep.cli import main; sys.exit(main(sys.argv[1:]))"
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "info", hdf5], stdout=writing, stderr=subprocess.PIPE
+    )
+    os.close(writing)
+    assert done.stderr == b""
+    assert done.returncode == 141
+
+
+@pytest.mark.parametrize(
+    ("error", "match"),
+    [
+        (PermissionError(13, "Permission denied", "/x"), "/x: Permission denied"),
+        (OSError(28, "No space left on device"), "No space left"),
+        (MemoryError("Unable to allocate 74.5 GiB"), "out of memory .*74.5 GiB"),
+    ],
+)
+def test_the_last_line_of_defence(capsys, hdf5, monkeypatch, error, match):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("napari_mep.data.info.describe", fail)
+    _fails(capsys, match, "info", hdf5)
+    monkeypatch.setattr("napari_mep.data.info.describe", lambda *_: {}["a mistake of ours"])
+    with pytest.raises(KeyError):
+        main(["info", hdf5])
+
+
 @pytest.mark.parametrize("device", ["cuda:99", "gpu", "cpu:3"])
 def test_devices_that_are_not_there(capsys, tmp_path, simulated, device):
     _reconstruct_fails(
@@ -589,6 +710,13 @@ def test_failures_on_the_way(capsys, tmp_path, simulated, monkeypatch, error, ma
         ("reconstruct DATA -o OUT --thickness -3", "thickness_A"),
         ("reconstruct DATA -o OUT --thickness nan", "thickness_A"),
         ("reconstruct DATA -o OUT --plan NONE.toml", "no such file"),
+        ("info DATA --fix --lattice nan", "positive and finite, in A"),
+        ("info DATA --fix --lattice 3.9,inf", "positive and finite, in A"),
+        ("info DATA --fix --lattice 3.9,-1", "positive and finite, in A"),
+        ("info DATA --fix --counts-per-electron nan", "'nan': must be a positive number"),
+        ("info DATA --fix --counts-per-electron 0", "'0': must be a positive number"),
+        ("info DATA --fix --counts-per-electron many", "'many': must be a positive number"),
+        ("info DATA --counts-per-electron 3", "--counts-per-electron goes with --fix"),
         ("simulate nonsense -o OUT", "neither a CIF file nor a built-in sample"),
         ("simulate srtio3 -o OUT --energy 300000", "looks like eV"),
         ("simulate srtio3 -o OUT --zone-axis 0,0,0", "zone axis"),

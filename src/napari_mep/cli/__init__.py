@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -44,13 +45,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         arguments.run(arguments)
+        sys.stdout.flush()  # a pipe that nobody reads any more is found out here, not at exit
     except MepError as err:
-        print(f"napari-mep: {err}", file=sys.stderr)
-        return 2
+        return _refuse(str(err))
     except KeyboardInterrupt:
         print("napari-mep: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Whoever read has seen enough, as in ``| head``; the rest goes nowhere.
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return 141  # what a shell says of a program that SIGPIPE ended
+    except OSError as err:
+        where = "" if err.filename is None else f"{err.filename}: "
+        return _refuse(f"{where}{err.strerror or err}; check the file and its disk")
+    except MemoryError as err:
+        return _refuse(f"out of memory ({err}); take a part of the scan (scan_rows, scan_columns)")
     return 0
+
+
+def _refuse(line: str) -> int:
+    print(f"napari-mep: {line}", file=sys.stderr)
+    return 2
 
 
 class _OneLineParser(argparse.ArgumentParser):

@@ -8,7 +8,7 @@ import math
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,30 +39,98 @@ def open_data(
     from napari_mep.data.readers import open_dataset
 
     dataset = open_dataset(a.data, a.calibration, scan_shape=a.scan_shape)
+    tell_unsupported(dataset.provenance)
     (dataset if preprocessing is None else preprocess(dataset, preprocessing)).validate()
     return dataset
 
 
+def tell_unsupported(provenance: Mapping[str, Any]) -> None:
+    """What a parameter file of another program asks for and is not done, a line each."""
+    for line in provenance.get("unsupported", ()):
+        print(line, file=sys.stderr)
+
+
+def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[str | Path | None]) -> None:
+    """Refuse an output that is an input, lies in one that is a folder, or holds one.
+
+    What was measured cannot be measured again: not even --overwrite may replace it.
+
+    Raises
+    ------
+    ExportError
+        Names the output and the input.
+    """
+    sources = [_file(name) for name in inputs if name is not None]
+    for output in outputs:
+        target = output.expanduser().resolve()
+        for source in sources:
+            place = source.resolve()
+            inside = place.is_dir() and target.is_relative_to(place)
+            same = target.exists() and place.exists() and target.samefile(place)
+            if inside or same or (target.is_dir() and place.is_relative_to(target)):
+                raise ExportError(
+                    f"output {output}: would replace or change {source}, which is read; "
+                    "choose another name"
+                )
+
+
+def data_files(data: str) -> list[Path]:
+    """The files that hold the patterns: a parameter file of PtyRAD names another one."""
+    from napari_mep.data.formats.ptyrad import measurement
+    from napari_mep.reconstruction.ptyrad_plan import is_ptyrad_file
+
+    path = _file(data)
+    return [path, measurement(path)] if is_ptyrad_file(path) and path.is_file() else [path]
+
+
+def _file(name: str | Path) -> Path:
+    """The file of ``scan.h5::/path/in/file``."""
+    return Path(str(name).split("::")[0]).expanduser()
+
+
 def beside(path: Path, suffix: str) -> Path:
+    """``out-spread.ome.zarr`` of ``out.ome.zarr``.
+
+    Raises
+    ------
+    ExportError
+        The path is a folder without a name of its own, such as ``.``.
+    """
+    if not path.name:
+        raise ExportError(f"output {path}: no name; give one such as OUT.ome.zarr")
     stem, dot, rest = path.name.partition(".")
     return path.with_name(f"{stem}{suffix}{dot}{rest}")
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Refuse a file that exists or cannot be written, before anything is computed.
+
+    Raises
+    ------
+    ExportError
+        It exists and must stay, is a folder, or its folder is missing.
+    """
+    if path.is_dir():
+        raise ExportError(f"output {path}: is a folder; name a file")
     if path.exists() and not overwrite:
         raise ExportError(f"output {path}: exists; choose another name or give --overwrite")
+    if not path.parent.is_dir():
+        raise ExportError(f"output {path}: no folder {path.parent}; make it first")
 
 
 @contextmanager
 def ctrl_c_sets(stop: threading.Event) -> Iterator[None]:
+    """Ctrl-C sets the flag, and so does SIGTERM, by which schedulers of clusters end a job."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    signals = (signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in signals}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import asdict
+from pathlib import Path
 
 from napari_mep.cli._shared import (
     Commands,
@@ -13,6 +14,7 @@ from napari_mep.cli._shared import (
     positive,
     progress,
     refuse_existing,
+    refuse_inputs,
     seed,
     table,
     to_json,
@@ -81,6 +83,8 @@ def _count(text: str) -> int:
 def _crystals_build(a: argparse.Namespace) -> None:
     from napari_mep.crystals.build import BuildOptions, build_library
 
+    # A folder of CIF files may hold the library beside them.
+    refuse_inputs([a.output], [source for source in a.sources if Path(source).is_file()])
     refuse_existing(a.output, a.overwrite)
     # spglib writes to standard error where it finds no symmetry, which is an answer, too.
     os.environ.setdefault("SPGLIB_WARNING", "OFF")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import math
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Any
 from napari_mep.cli._shared import (
     Commands,
     ctrl_c_sets,
+    data_files,
     data_options,
     new_command,
     progress,
     refuse_existing,
+    refuse_inputs,
+    tell_unsupported,
     to_json,
 )
-from napari_mep.errors import CalibrationError, PlanError
+from napari_mep.errors import CalibrationError, ExportError, PlanError
 
 if TYPE_CHECKING:
+    from napari_mep.data.calibration import PartialCalibration
     from napari_mep.data.opened import OpenedPatterns
     from napari_mep.reconstruction.calibrate import Fix
 
@@ -56,30 +60,62 @@ def add_command(commands: Commands) -> None:
     sub.add_argument(
         "--vacuum", type=Path, metavar="FILE.npy", help="a pattern (ky, kx) without specimen"
     )
+    sub.add_argument(
+        "--counts-per-electron",
+        type=_positive_number,
+        metavar="N",
+        help="what one electron counts, for the dose; patterns of whole counts need it only if "
+        "they do not count electrons",
+    )
     sub.add_argument("--device", default="cpu", metavar="auto|cpu|cuda[:N]|mps")
     sub.add_argument("--overwrite", action="store_true", help="replace existing outputs")
 
 
 def _info(a: argparse.Namespace) -> None:
+    from napari_mep.data.calibration import as_partial
     from napari_mep.data.info import describe, format_lines
     from napari_mep.data.readers import open_patterns
     from napari_mep.reconstruction.plan import ReconstructionPlan
 
     if not a.fix:
-        for name in ("output", "picture", "lattice", "vacuum"):
+        for name in ("output", "picture", "lattice", "vacuum", "counts_per_electron"):
             if getattr(a, name) is not None:
-                raise CalibrationError(f"--{name} goes with --fix; add it")
+                raise CalibrationError(f"--{name.replace('_', '-')} goes with --fix; add it")
     if a.fix and a.plan is not None:
         raise PlanError("--plan does not go with --fix, which finds the preprocessing itself")
     preprocessing = None if a.plan is None else ReconstructionPlan.from_toml(a.plan).preprocessing
-    opened = open_patterns(a.data, a.calibration, scan_shape=a.scan_shape)
-    for line in opened.provenance.get("unsupported", ()):
-        print(line, file=sys.stderr)
+    known = as_partial(a.calibration)
+    if a.fix:
+        _check_outputs(a, known)
+    opened = open_patterns(a.data, known, scan_shape=a.scan_shape)
+    tell_unsupported(opened.provenance)
     if a.fix:
         _fix(a, opened)
         return
     description = describe(opened, preprocessing)
     print(to_json(description) if a.json else "\n".join(format_lines(description)))
+
+
+def _check_outputs(a: argparse.Namespace, known: PartialCalibration) -> None:
+    """Refuse what must not or cannot be written; to rewrite the calibration file is fine."""
+    from napari_mep.data.estimate.figure import check_picture
+    from napari_mep.reconstruction.calibrate import mask_beside
+
+    plan = known.preprocessing
+    # The mask that a calibration file names is read whole before the new one, which holds it too.
+    images = () if plan is None else (plan.background_file, plan.gain_file, plan.positions_file)
+    measured = (*data_files(a.data), a.vacuum, *images)
+    if a.output is not None:
+        refuse_inputs([a.output], measured)  # the first thing to say, whatever the name
+        if a.output.suffix.lower() != ".toml":
+            raise ExportError(f"output {a.output}: a calibration file must be named .toml")
+        for path in (a.output, mask_beside(a.output)):
+            refuse_inputs([path], measured)
+            refuse_existing(path, a.overwrite)
+    if a.picture is not None:
+        refuse_inputs([a.picture], (*measured, a.calibration))
+        check_picture(a.picture)
+        refuse_existing(a.picture, a.overwrite)
 
 
 def _fix(a: argparse.Namespace, opened: OpenedPatterns) -> None:
@@ -88,9 +124,6 @@ def _fix(a: argparse.Namespace, opened: OpenedPatterns) -> None:
     from napari_mep.data.virtual import Stopped
     from napari_mep.reconstruction.calibrate import fix
 
-    for path in (a.output, a.picture):
-        if path is not None:
-            refuse_existing(path, a.overwrite)
     ky, kx = (int(n) for n in opened.patterns.shape[2:])
     vacuum = None if a.vacuum is None else read_image(a.vacuum, (ky, kx), "vacuum pattern")
     stop = threading.Event()
@@ -100,6 +133,7 @@ def _fix(a: argparse.Namespace, opened: OpenedPatterns) -> None:
                 opened,
                 lattice_A=a.lattice or (),
                 vacuum=vacuum,
+                counts_per_electron=a.counts_per_electron,
                 device=a.device,
                 stop=stop,
                 progress=bar,
@@ -162,6 +196,16 @@ def _lengths(text: str) -> tuple[float, ...]:
         lengths = tuple(float(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}: expected lengths in A: 3.9,2.8") from None
-    if min(lengths) <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r}: lengths must be positive")
+    if not all(0 < length < math.inf for length in lengths):
+        raise argparse.ArgumentTypeError(f"{text!r}: lengths must be positive and finite, in A")
     return lengths
+
+
+def _positive_number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a positive number")
+    return number

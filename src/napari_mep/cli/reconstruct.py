@@ -14,15 +14,17 @@ from napari_mep.cli._shared import (
     Commands,
     beside,
     ctrl_c_sets,
+    data_files,
     data_options,
     new_command,
     open_data,
     output_options,
     positive,
     progress,
+    refuse_inputs,
     to_json,
 )
-from napari_mep.errors import ExportError
+from napari_mep.errors import ExportError, PlanError
 from napari_mep.reconstruction.baselines import BASELINES
 from napari_mep.reconstruction.plan import BaselinePlan, ReconstructionPlan
 
@@ -31,6 +33,17 @@ if TYPE_CHECKING:
     from napari_mep.reconstruction.snapshot import Snapshot
 
 __all__ = ["add_command"]
+
+# The settings behind those options that not every method uses.
+_SETTINGS = {
+    "prior": "prior",
+    "steps": "steps",
+    "samples": "samples",
+    "start": "start",
+    "guidance": "guidance",
+    "iterations": "gradient.iterations",
+    "preset": "baseline",
+}
 
 
 def add_command(commands: Commands) -> None:
@@ -69,14 +82,16 @@ def add_command(commands: Commands) -> None:
 
 
 def _reconstruct(a: argparse.Namespace) -> None:
-    from napari_mep.export.ome_zarr import check_target, write_reconstruction
+    from napari_mep.export.ome_zarr import check_image_target, write_reconstruction
     from napari_mep.reconstruction.provenance import provenance
 
-    plan = _plan(a)
-    check_target(a.output, overwrite=a.overwrite)
     target = beside(a.output, "-spread")
+    weights = a.prior if a.prior and Path(a.prior).is_file() else None  # or a shipped one
+    refuse_inputs((a.output, target), (*data_files(a.data), a.calibration, a.plan, weights))
+    plan = _plan(a)
+    check_image_target(a.output, overwrite=a.overwrite)
     if plan.method == "mep" and plan.samples > 1:
-        check_target(target, overwrite=a.overwrite)
+        check_image_target(target, overwrite=a.overwrite)
     dataset = open_data(a, plan.preprocessing)
     last = _run_to_end(dataset, plan)
     assert last.volume is not None  # a run without one has raised
@@ -111,7 +126,8 @@ def _reconstruct(a: argparse.Namespace) -> None:
 
 def _plan(a: argparse.Namespace) -> ReconstructionPlan:
     """The plan file, if any, overridden by what the command line gives."""
-    values = _given_plan(a).model_dump()
+    given = _given_plan(a)
+    values = given.model_dump()
     for name in ("method", "prior", "steps", "samples", "start", "device", "seed"):
         if getattr(a, name) is not None:
             values[name] = getattr(a, name)
@@ -124,7 +140,28 @@ def _plan(a: argparse.Namespace) -> ReconstructionPlan:
         values[solver]["iterations"] = a.iterations
     if a.preset is not None:
         values["baseline"]["preset"] = a.preset
-    return ReconstructionPlan.parse(values, source="settings")
+    plan = ReconstructionPlan.parse(values, source="settings")
+    _tell_unused(a, given, plan)
+    return plan
+
+
+def _tell_unused(
+    a: argparse.Namespace, given: ReconstructionPlan, plan: ReconstructionPlan
+) -> None:
+    """Refuse options that the method does not use; of a plan file's settings only say so."""
+    for option, setting in _SETTINGS.items():
+        if getattr(a, option) is not None and setting in plan.unused:
+            how = "mep from noise" if setting == "gradient.iterations" else plan.method
+            raise PlanError(
+                f"--{option} {getattr(a, option)}: method {how} does not use it; leave it out or "
+                "choose another method"
+            )
+    idle = sorted(setting for setting in plan.unused if given.states(setting))
+    if a.plan and idle:
+        print(
+            f"plan file {a.plan}: method {plan.method} does not use {', '.join(idle)}",
+            file=sys.stderr,
+        )
 
 
 def _given_plan(a: argparse.Namespace) -> ReconstructionPlan:
@@ -135,10 +172,7 @@ def _given_plan(a: argparse.Namespace) -> ReconstructionPlan:
         return ReconstructionPlan.from_toml(a.plan)
     if not is_ptyrad_file(a.data):
         return ReconstructionPlan()
-    found = open_plan(a.data, a.calibration)
-    for line in found.unsupported:
-        print(line, file=sys.stderr)
-    return found.plan
+    return open_plan(a.data, a.calibration).plan
 
 
 def _run_to_end(dataset: DiffractionDataset, plan: ReconstructionPlan) -> Snapshot:

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from napari_mep.cli._experiment import experiment_options, experiment_settings
-from napari_mep.cli._shared import Commands, new_command, output_options, progress, seed
+from napari_mep.cli._shared import (
+    Commands,
+    new_command,
+    output_options,
+    progress,
+    refuse_inputs,
+    seed,
+)
 
 __all__ = ["add_command"]
 
@@ -29,6 +37,8 @@ def _simulate(a: argparse.Namespace) -> None:
     from napari_mep.data.simulate import simulate_dataset
     from napari_mep.export.ome_zarr import check_target
 
+    if Path(a.source).is_file():
+        refuse_inputs([a.output], [a.source])
     check_target(a.output, overwrite=a.overwrite)
     with progress("simulating", "patterns") as bar:
         dataset = simulate_dataset(
