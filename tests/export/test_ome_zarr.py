@@ -132,13 +132,13 @@ def test_refuses_to_overwrite_unasked(store, volume, tmp_path):
 
 
 def test_never_replaces_what_is_no_zarr(tmp_path, volume):
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "thesis.tex").write_text("years of work")
-    (tmp_path / "file").write_text("text")
-    for name in ("folder", "file"):
+    (tmp_path / "folder.zarr").mkdir()
+    (tmp_path / "folder.zarr" / "thesis.tex").write_text("years of work")
+    (tmp_path / "file.zarr").write_text("text")
+    for name in ("folder.zarr", "file.zarr"):
         with pytest.raises(ExportError, match=r"is no Zarr store"):
             write_reconstruction(tmp_path / name, volume, {}, name="a", overwrite=True)
-    assert (tmp_path / "folder" / "thesis.tex").read_text() == "years of work"
+    assert (tmp_path / "folder.zarr" / "thesis.tex").read_text() == "years of work"
 
 
 def test_target_that_cannot_be_written(tmp_path, volume, monkeypatch):

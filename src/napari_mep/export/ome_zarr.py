@@ -26,7 +26,13 @@ from napari_mep.data._store import (
 from napari_mep.errors import ExportError
 from napari_mep.volume import PhaseVolume
 
-__all__ = ["check_target", "is_reconstruction", "read_reconstruction", "write_reconstruction"]
+__all__ = [
+    "check_image_target",
+    "check_target",
+    "is_reconstruction",
+    "read_reconstruction",
+    "write_reconstruction",
+]
 
 ATTRIBUTE = "napari-mep"
 _AXES = ("z", "y", "x")
@@ -67,7 +73,7 @@ def write_reconstruction(
     Raises
     ------
     ExportError
-        The target exists or cannot be written.
+        The target exists, cannot be written or has the name of another kind of file.
 
     References
     ----------
@@ -76,7 +82,7 @@ def write_reconstruction(
     import zarr
 
     levels = _pyramid(volume.data)
-    with atomic_directory(path, overwrite) as folder:
+    with atomic_directory(check_image_target(path, overwrite), overwrite) as folder:
         root = zarr.open_group(folder, mode="w", zarr_format=3)
         for index, data in enumerate(levels):
             array = root.create_array(
@@ -92,6 +98,34 @@ def write_reconstruction(
         root.attrs["ome"] = _ome_metadata(volume, len(levels), name)
         root.attrs[ATTRIBUTE] = to_json(provenance)
     return Path(path)
+
+
+def check_image_target(path: str | Path, overwrite: bool = False) -> Path:
+    """Refuse a place where no OME-Zarr image can or must be written; touches nothing.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder to be written.
+    overwrite : bool
+        See `check_target`.
+
+    Returns
+    -------
+    Path
+        The same path, absolute.
+
+    Raises
+    ------
+    ExportError
+        See `check_target`; also where the name ends otherwise than in ``.zarr``, because programs
+        choose by it how to open a file.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".zarr":
+        stem = path.with_suffix("") if path.suffix else path
+        raise ExportError(f"output {path}: an OME-Zarr image is written; name it {stem}.ome.zarr")
+    return check_target(path, overwrite)
 
 
 def read_reconstruction(path: str | Path) -> tuple[PhaseVolume, dict[str, Any]]:
