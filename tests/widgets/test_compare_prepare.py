@@ -195,6 +195,8 @@ def test_corrections_apply_to_results_and_flips_to_each():
     done = prepared.results[0].adjusted
     assert done.shift_A == pytest.approx((-0.26, 0.26), abs=0.02)
     assert prepared.results[0].changed
+    (row,) = score(prepared)
+    assert row.corrections.startswith("flipped y, moved -0.26, +0.26 Å, offset ")
     assert prepared.reference.adjusted.shift_A == Adjusted(a).shift_A
     assert not prepared.reference.changed
     residue = np.abs(prepared.results[0].difference().data).max()
@@ -222,6 +224,9 @@ def test_the_table_and_its_file(tmp_path):
     parsed = list(csv.DictReader(io.StringIO(table_csv(rows))))
     assert parsed[0]["name"] == "noisy, loud"
     assert float(parsed[0]["psnr_dB"]) == row.psnr_dB
+    assert parsed[0]["reference"] == "v0"
+    assert (float(parsed[0]["depth_from_A"]), float(parsed[0]["depth_to_A"])) == (0.0, 6.4)
+    assert (parsed[0]["crop"], parsed[0]["corrections"], parsed[0]["scan"]) == ("True", "", "")
     assert write_csv(tmp_path / "a.csv", rows).read_text() == table_csv(rows)
 
     from napari_mep.errors import ExportError

@@ -19,6 +19,7 @@ from napari_mep.data.native import write_dataset
 from napari_mep.errors import SolverError
 from napari_mep.reconstruction.baselines import BASELINES
 from napari_mep.reconstruction.plan import ReconstructionPlan
+from napari_mep.reconstruction.predicted import volume_residual
 from napari_mep.reconstruction.snapshot import Snapshot
 from napari_mep.volume import PhaseVolume
 from napari_mep.widgets._compare_baselines import BaselineQueue, baseline_methods
@@ -26,8 +27,9 @@ from napari_mep.widgets._compare_layers import ScanSource, is_running, scan_sour
 from napari_mep.widgets._compare_pattern import PatternPanel
 from napari_mep.widgets._compare_prepare import Candidate, Settings, prepare
 from napari_mep.widgets._compare_queue import QueuePanel
-from napari_mep.widgets._compare_scan import open_source, patterns_at, plan_of
+from napari_mep.widgets._compare_scan import open_source, patterns_at, plan_of, residuals
 from napari_mep.widgets._compare_scene import Scene
+from napari_mep.widgets._compare_table import TablePanel
 from tests.widgets.conftest import snapshot, volume
 
 SOURCE = ScanSource("scans/srtio3.zarr")
@@ -273,6 +275,39 @@ def test_measured_against_predicted(scan):
     assert np.corrcoef(predicted.ravel(), found.measured.ravel())[0, 1] > 0.95
     assert none is None
     assert "pixel_size_A" in reason
+
+
+def test_one_residual_for_volumes_of_any_program(qtbot, scan):
+    """A foreign volume reports none of its own, and is held against the same patterns."""
+    rng = np.random.default_rng(0)
+    flat, rough = (
+        PhaseVolume(a * rng.normal(size=(4, 18, 18)), (1.6, 0.2083, 0.2083), (0.8, 0, 0))
+        for a in (0.0, 0.3)
+    )
+    plan = ReconstructionPlan(method="gradient")
+    found = residuals(ScanSource(str(scan)), [("flat", flat, plan), ("rough", rough, plan)])
+    assert found["flat"] == pytest.approx(
+        volume_residual(open_source(ScanSource(str(scan))), plan, flat), rel=0.05
+    )
+    assert found["rough"] > 1.2 * found["flat"]
+    coarse = PhaseVolume(np.zeros((4, 8, 8)), (1.6, 0.9, 0.9), (0.8, 0, 0))
+    only = residuals(ScanSource(str(scan)), [("flat", flat, plan), ("coarse", coarse, plan)])
+    assert set(only) == {"flat"}
+    far = PhaseVolume(flat.data, flat.voxel_size_A, (0.8, 90, 0))
+    assert residuals(ScanSource(str(scan)), [("far", far, plan)]) == {}
+
+    panel = TablePanel()
+    qtbot.addWidget(panel)
+    volumes = [Candidate(name, name, v) for name, v in (("flat", flat), ("rough", rough))]
+    volumes.append(Candidate("far", "far", far))
+    panel.set_source(ScanSource(str(scan)))
+    panel.show_scene(Scene(prepare(volumes, Settings())))
+    qtbot.waitUntil(lambda: bool(panel.rows) and not panel.busy, timeout=20_000)
+    row, stranger = panel.rows
+    assert np.isnan(stranger.common_residual)
+    assert row.common_residual == pytest.approx(found["rough"])
+    assert row.scan == str(scan)
+    assert np.isnan(row.residual)
 
 
 def test_patterns_are_drawn_on_one_logarithmic_scale(qtbot, scan):

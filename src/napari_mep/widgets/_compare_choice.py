@@ -189,21 +189,11 @@ class Choice(QWidget):
     def show_report(self, prepared: Prepared) -> None:
         """Say what was done to each volume, and what could not be done."""
         lines = []
-        for volume in prepared.results:
+        for volume in prepared.volumes:
             if volume.problem:
                 lines.append(warning_text(self, f"{volume.name}: {volume.problem}"))
-            done = volume.adjusted
-            words = []
-            if self.register.isChecked():
-                y, x = done.shift_A
-                words.append(f"moved {y:+.2f}, {x:+.2f} Å")
-            if self.offset.isChecked():
-                words.append(f"offset {done.offset_rad_per_A:+.4f} rad/Å")
-            if self.ramp.isChecked():
-                y, x = done.ramp_rad_per_A2
-                words.append(f"ramp {y:+.1e}, {x:+.1e} rad/Å²")
-            if words and not volume.problem:
-                lines.append(escape(f"{volume.name}: {', '.join(words)}"))
+            elif volume.corrections:
+                lines.append(escape(f"{volume.name}: {volume.corrections}"))
         for layer in self._viewer.layers:
             if is_volume(layer) and str(layer.unique_id) in self.chosen():
                 problem = unit_problem(layer)

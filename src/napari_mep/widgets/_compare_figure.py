@@ -25,7 +25,8 @@ COLUMNS = {
     "ssim_sum": ("SSIM\nsum", ".3f"),
     "frc_invA": ("FRC\n(1/Å)", ".2f"),
     "fsc_invA": ("FSC\n(1/Å)", ".2f"),
-    "residual": ("resi-\ndual", ".3f"),
+    "common_residual": ("resi-\ndual", ".3f"),
+    "residual": ("own\nresid.", ".3f"),
     "residual_floor": ("noise\nfloor", ".3f"),
     "seconds": ("time\n(s)", ".0f"),
 }

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_mep.widgets._background import BackgroundCall
 from napari_mep.widgets._compare_layers import ScanSource
-from napari_mep.widgets._compare_scan import Patterns, patterns_at, plan_of
+from napari_mep.widgets._compare_scan import Patterns, misfit, patterns_at, plan_of
 from napari_mep.widgets._compare_scene import Scene
 from napari_mep.widgets._compare_tiles import Box, Tile, TileGallery, to_grey
 from napari_mep.widgets._theme import error_text
@@ -134,10 +134,3 @@ class PatternPanel(QWidget):
         else:
             grey = to_grey(pattern, 0.0, max(top, 1e-9))
         return Tile(title, grey, box, unit="1/Å")
-
-
-def misfit(predicted: np.ndarray, measured: np.ndarray) -> float:
-    """Relative amplitude residual of one pattern, over the pixels that the volume explains."""
-    known = np.isfinite(predicted)
-    a, b = np.sqrt(np.maximum(predicted[known], 0)), np.sqrt(measured[known])
-    return float(np.linalg.norm(a - b) / max(float(np.linalg.norm(b)), 1e-12))

@@ -86,6 +86,8 @@ class PreparedVolume:
         Why not, one line; empty if they can.
     changed : bool
         Whether `adjusted` differs from what the layer holds.
+    corrections : str
+        What was done to it, for people; empty if nothing.
     """
 
     candidate: Candidate
@@ -94,6 +96,7 @@ class PreparedVolume:
     reference_on_grid: PhaseVolume | None
     problem: str
     changed: bool
+    corrections: str = ""
 
     @property
     def key(self) -> str:
@@ -124,6 +127,7 @@ class Prepared:
     """The reference and all results; the reference comes first in `volumes`."""
 
     volumes: tuple[PreparedVolume, ...] = ()
+    settings: Settings = field(default_factory=Settings)
 
     @property
     def reference(self) -> PreparedVolume:
@@ -156,23 +160,24 @@ def prepare(candidates: Sequence[Candidate], settings: Settings) -> Prepared:
     first, *others = candidates
     own = settings.adjustments(first.key, is_reference=True)
     reference = adjust(first.volume, first.volume, own)
-    adjusted: list[tuple[Candidate, Adjusted, str, bool]] = []
+    adjusted: list[tuple[Candidate, Adjusted, str, Adjustments]] = []
     for candidate in others:
         wanted = settings.adjustments(candidate.key, is_reference=False)
         try:
             done = adjust(candidate.volume, reference.volume, wanted)
-            adjusted.append((candidate, done, "", wanted.any))
+            adjusted.append((candidate, done, "", wanted))
         except DataError as error:
-            adjusted.append((candidate, Adjusted(candidate.volume), str(error), False))
+            untouched = Adjusted(candidate.volume)
+            adjusted.append((candidate, untouched, str(error), Adjustments()))
     shared = _shared_grid(reference.volume, adjusted) if settings.crop else None
-    volumes = [_on_common(first, reference, reference.volume, shared, "", own.any)]
-    for candidate, done, problem, changed in adjusted:
-        volumes.append(_on_common(candidate, done, reference.volume, shared, problem, changed))
-    return Prepared(tuple(volumes))
+    volumes = [_on_common(first, reference, reference.volume, shared, "", own)]
+    for candidate, done, problem, wanted in adjusted:
+        volumes.append(_on_common(candidate, done, reference.volume, shared, problem, wanted))
+    return Prepared(tuple(volumes), settings)
 
 
 def _shared_grid(
-    reference: PhaseVolume, adjusted: Sequence[tuple[Candidate, Adjusted, str, bool]]
+    reference: PhaseVolume, adjusted: Sequence[tuple[Candidate, Adjusted, str, Adjustments]]
 ) -> WorldGrid | None:
     """Of all volumes that lie on the reference at all; a stranger does not spoil the others."""
     overlapping = []
@@ -195,7 +200,7 @@ def _on_common(
     reference: PhaseVolume,
     shared: WorldGrid | None,
     problem: str,
-    changed: bool,
+    wanted: Adjustments,
 ) -> PreparedVolume:
     on_grid = reference_on_grid = None
     if not problem:
@@ -205,7 +210,24 @@ def _on_common(
         except DataError as error:
             problem = str(error)
             on_grid = reference_on_grid = None
-    return PreparedVolume(candidate, done, on_grid, reference_on_grid, problem, changed)
+    return PreparedVolume(
+        candidate, done, on_grid, reference_on_grid, problem, wanted.any, _words(wanted, done)
+    )
+
+
+def _words(wanted: Adjustments, done: Adjusted) -> str:
+    """What was done, each with its unit."""
+    flips = zip("zyx", (wanted.flip_z, wanted.flip_y, wanted.flip_x), strict=True)
+    words = [f"flipped {axis}" for axis, on in flips if on]
+    if wanted.register:
+        y, x = done.shift_A
+        words.append(f"moved {y:+.2f}, {x:+.2f} Å")
+    if wanted.offset:
+        words.append(f"offset {done.offset_rad_per_A:+.4f} rad/Å")
+    if wanted.ramp:
+        y, x = done.ramp_rad_per_A2
+        words.append(f"ramp {y:+.1e}, {x:+.1e} rad/Å²")
+    return ", ".join(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,11 +245,22 @@ class Row:
     frc_limit_invA, fsc_limit_invA : float
         The highest frequencies that were compared: a crossing there is none.
     residual, residual_floor : float
-        Relative amplitude residual of the run and what counting noise leaves of it.
+        Relative amplitude residual that the run reports and what counting noise leaves of it.
+        Programs differ in which patterns they take and when in a step.
+    common_residual : float
+        The same measure for every volume; see `napari_mep.widgets._compare_scan.residuals`.
     seconds : float
         Duration of the run.
     problem : str
         Why there are no scores.
+    reference, corrections : str
+        What the volume was compared with, and what was done to it before.
+    crop : bool
+        Whether the field is that of all volumes.
+    depth_from_A, depth_to_A : float
+        The depths that were compared.
+    scan : str
+        Whose patterns gave the common residual.
     """
 
     name: str
@@ -241,8 +274,15 @@ class Row:
     fsc_limit_invA: float = math.nan
     residual: float = math.nan
     residual_floor: float = math.nan
+    common_residual: float = math.nan
     seconds: float = math.nan
     problem: str = ""
+    reference: str = ""
+    corrections: str = ""
+    crop: bool = True
+    depth_from_A: float = math.nan
+    depth_to_A: float = math.nan
+    scan: str = ""
 
 
 def score(prepared: Prepared) -> tuple[Row, ...]:
@@ -251,6 +291,9 @@ def score(prepared: Prepared) -> tuple[Row, ...]:
     from napari_mep.evaluation.metrics import compare_volumes
 
     rows = []
+    reference = prepared.reference.name if prepared.volumes else ""
+    if prepared.volumes and prepared.reference.corrections:
+        reference += f" ({prepared.reference.corrections})"
     for result in prepared.results:
         record = result.candidate.record
         row = Row(
@@ -259,8 +302,13 @@ def score(prepared: Prepared) -> tuple[Row, ...]:
             residual_floor=_number(record.get("residual_floor")),
             seconds=_number(record.get("seconds")),
             problem=result.problem,
+            reference=reference,
+            corrections=result.corrections,
+            crop=prepared.settings.crop,
         )
         if result.on_grid is not None and result.reference_on_grid is not None:
+            first, last = WorldGrid.of(result.on_grid).spans_A()[0]
+            row = replace(row, depth_from_A=first, depth_to_A=last)
             try:
                 scores = compare_volumes(result.on_grid, result.reference_on_grid)
                 ring, shell = compare_frc(result.on_grid, result.reference_on_grid)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_mep.errors import MepError
+from napari_mep.evaluation.resample import WorldGrid
 from napari_mep.reconstruction.plan import ReconstructionPlan
 from napari_mep.volume import PhaseVolume
 from napari_mep.widgets._compare_layers import ScanSource
@@ -16,7 +17,10 @@ from napari_mep.widgets._compare_layers import ScanSource
 if TYPE_CHECKING:
     from napari_mep.data.dataset import DiffractionDataset
 
-__all__ = ["Patterns", "open_source", "patterns_at", "plan_of"]
+__all__ = ["Patterns", "misfit", "open_source", "patterns_at", "plan_of", "residuals"]
+
+_MOST = 64  # patterns: enough for two digits, seconds to compute
+_EDGE = 0.25  # of the field on each side: there, a volume cannot tell what lies beyond it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +69,64 @@ def plan_of(record: Mapping[str, Any]) -> ReconstructionPlan:
         return ReconstructionPlan.parse(dict(record.get("plan") or {}))
     except MepError:
         return ReconstructionPlan()
+
+
+def misfit(predicted: np.ndarray, measured: np.ndarray) -> float:
+    """Relative amplitude residual over the pixels that the volume explains."""
+    known = np.isfinite(predicted)
+    a, b = np.sqrt(np.maximum(predicted[known], 0)), np.sqrt(measured[known])
+    return float(np.linalg.norm(a - b) / max(float(np.linalg.norm(b)), 1e-12))
+
+
+def residuals(
+    source: ScanSource, volumes: Sequence[tuple[str, PhaseVolume, ReconstructionPlan]]
+) -> dict[str, float]:
+    """How badly each volume explains the same measured patterns.
+
+    They are spread over the middle of the field that the volumes share, so that no volume is
+    judged by its edge. Each is simulated on its own voxels.
+
+    Parameters
+    ----------
+    source : ScanSource
+        Where the patterns are.
+    volumes : sequence of (key, PhaseVolume, ReconstructionPlan)
+        To simulate from.
+
+    Returns
+    -------
+    dict
+        ||sqrt(I_model) - sqrt(I)|| / ||sqrt(I)|| for each key; a volume that cannot be simulated
+        is missing, as are all if no position lies in the middle.
+
+    Raises
+    ------
+    MepError
+        The scan cannot be read.
+    """
+    from napari_mep.reconstruction.predicted import predicted_patterns
+
+    dataset = open_source(source)
+    positions = dataset.positions_A()
+    spans = np.array([WorldGrid.of(volume).spans_A()[1:] for _, volume, _ in volumes])
+    low, high = spans[..., 0].max(axis=0), spans[..., 1].min(axis=0)
+    room = _EDGE * (high - low)
+    middle = ((positions >= low + room) & (positions <= high - room)).all(axis=1)
+    indices = np.flatnonzero(middle)
+    indices = indices[:: max(1, -(-len(indices) // _MOST))]
+    if not len(indices):
+        return {}
+    measured = dataset.counts(indices)
+    found = {}
+    for key, volume, plan in volumes:
+        try:
+            predicted = predicted_patterns(dataset, plan, volume, indices)
+        except MepError:  # the Diffraction page says why
+            continue
+        if dataset.mask is not None:
+            predicted = np.where(dataset.mask, predicted, np.nan)
+        found[key] = misfit(predicted, measured)
+    return found
 
 
 def patterns_at(

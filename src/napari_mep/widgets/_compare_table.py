@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +23,9 @@ from qtpy.QtWidgets import (
 
 from napari_mep.widgets._background import BackgroundCall
 from napari_mep.widgets._compare_figure import COLUMNS, cell, write_csv, write_figure
+from napari_mep.widgets._compare_layers import ScanSource
 from napari_mep.widgets._compare_prepare import Prepared, Row, score
+from napari_mep.widgets._compare_scan import plan_of, residuals
 from napari_mep.widgets._compare_scene import Scene
 from napari_mep.widgets._theme import error_text
 
@@ -34,7 +38,11 @@ _HELP = {
     "ssim_sum": "The same of the sum over depth",
     "frc_invA": "Where the Fourier ring correlation of the depth sums falls below 0.5",
     "fsc_invA": "Where the Fourier shell correlation of the volumes falls below 0.5",
-    "residual": "Relative amplitude residual of the run",
+    "common_residual": (
+        "Relative amplitude residual of the volume as it is compared, over the same patterns in "
+        "the middle of the scan for all: lower explains the data better"
+    ),
+    "residual": "Relative amplitude residual that the run itself reports; packages differ in it",
     "residual_floor": "What counting noise leaves of it; a residual below fits noise",
     "seconds": "Duration of the run",
 }
@@ -58,6 +66,11 @@ class TablePanel(QWidget):
         self._scored: Prepared | None = None
         self._pending: Prepared | None = None
         self._rows: tuple[Row, ...] = ()
+        self._source: ScanSource | None = None
+        self._measured: tuple[ScanSource | None, Prepared | None] = (None, None)
+        self._measuring = BackgroundCall(self)
+        self._measuring.succeeded.connect(self._on_residuals)
+        self._measuring.failed.connect(self._on_unmeasured)
         self._call = BackgroundCall(self)
         self._call.succeeded.connect(self._on_rows)
         self._call.failed.connect(self._on_failed)
@@ -71,6 +84,11 @@ class TablePanel(QWidget):
         self.table.verticalHeader().setVisible(False)
         header = self.table.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        # Names give way to numbers.
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        header.setMinimumSectionSize(4 * self.fontMetrics().averageCharWidth())
+        self.table.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.table.setWordWrap(False)
         for column, name in enumerate(COLUMNS):
             self.table.horizontalHeaderItem(column).setToolTip(_HELP.get(name, ""))
         self.table.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
@@ -101,11 +119,18 @@ class TablePanel(QWidget):
     @property
     def busy(self) -> bool:
         """Whether scores are being computed or a file is being written."""
-        return self._call.busy or self._saving.busy
+        return self._call.busy or self._measuring.busy or self._saving.busy
+
+    def set_source(self, source: ScanSource | None) -> None:
+        """Whose patterns the volumes shall explain."""
+        self._source = source
+        if self.isVisible():
+            self._measure()
 
     def cancel(self) -> None:
         """Forget what is being computed."""
         self._call.cancel()
+        self._measuring.cancel()
         self._saving.cancel()
 
     def show_scene(self, scene: Scene) -> None:
@@ -114,7 +139,10 @@ class TablePanel(QWidget):
         if not scene.prepared.results and not self._rows:
             self.words.setText("scores need a reference and a result")
             return
-        if scene.prepared is self._scored or scene.prepared is self._pending:
+        if scene.prepared is self._scored:
+            self._measure()  # the scan may be another
+            return
+        if scene.prepared is self._pending:
             return
         if self._call.busy:  # a running reconstruction must not keep the table from ending
             return
@@ -134,24 +162,59 @@ class TablePanel(QWidget):
     def _on_rows(self, rows: tuple[Row, ...]) -> None:
         self._scored, self._pending = self._pending, None
         self._rows = rows
-        self.table.setRowCount(len(rows))
-        for number, row in enumerate(rows):
-            for column, name in enumerate(COLUMNS):
-                item = QTableWidgetItem(cell(row, name))
-                if name != "name":
-                    item.setTextAlignment(
-                        Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-                    )
-                item.setToolTip(row.problem)
-                self.table.setItem(number, column, item)
+        self._measured = (None, None)
+        self._show_rows()
         reference = self._scored.reference.name if self._scored and self._scored.volumes else ""
         problems = [f"{row.name}: {row.problem}" for row in rows if row.problem]
         text = f"against {reference}" if reference else ""
         self.words.setText(error_text(self, "; ".join(problems)) if problems else text)
         self._refresh()
         self.computed.emit()
+        self._measure()
         if self._scene is not None and self.isVisible():
             self.show_scene(self._scene)
+
+    def _show_rows(self) -> None:
+        self.table.setRowCount(len(self._rows))
+        for number, row in enumerate(self._rows):
+            for column, name in enumerate(COLUMNS):
+                item = QTableWidgetItem(cell(row, name))
+                if name != "name":
+                    item.setTextAlignment(
+                        Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+                    )
+                item.setToolTip(row.problem or (row.name if name == "name" else ""))
+                self.table.setItem(number, column, item)
+
+    def _measure(self) -> None:
+        """Hold the volumes against the patterns, which takes longer than the scores."""
+        source, scored = self._source, self._scored
+        if source is None or scored is None or not self._rows or source.problem:
+            return
+        if self._measured == (source, scored) or self._measuring.busy:
+            return  # of a running volume not every state: the newest when this one is done
+        self._measured = (source, scored)
+        chosen = (scored.reference, *scored.comparable)  # a stranger shares no position with them
+        volumes = [(v.key, v.volume, plan_of(v.candidate.record)) for v in chosen]
+        self._measuring.submit(partial(residuals, source, volumes))
+
+    def _on_residuals(self, found: dict[str, float]) -> None:
+        source, scored = self._measured
+        if source is None or scored is None:
+            return
+        if source == self._source and scored is self._scored:
+            self._rows = tuple(
+                replace(row, common_residual=found.get(v.key, math.nan), scan=source.path)
+                for row, v in zip(self._rows, scored.results, strict=True)
+            )
+            self._show_rows()
+            self.computed.emit()
+        elif self.isVisible():
+            self._measure()
+
+    def _on_unmeasured(self, _reason: str) -> None:
+        """The Diffraction page, which is all about the scan, tells why."""
+        self.computed.emit()
 
     def _on_failed(self, reason: str) -> None:
         self._scored, self._pending = self._pending, None  # not again before something changes

@@ -231,6 +231,7 @@ class CompareWidget(QWidget):
     def _on_source(self) -> None:
         source = self.source()
         self.inspector.pattern.set_source(source)
+        self.inspector.table.set_source(source)
         self.runs.set_source(source)
         if self.scan.typed is None:
             self.scan.show_known(source)
