@@ -291,12 +291,12 @@ def test_a_summary_says_everything_in_order():
 
 
 def test_a_detector_that_no_memory_holds_is_refused_with_its_size():
-    with pytest.raises(PlanError, match=r"detector_pixels = 100000: .* 40 GB; give 2 to 8192"):
+    with pytest.raises(PlanError, match=r"detector_pixels = 100000: .* 40 GB; give at most 8192"):
         PreprocessingPlan.parse({"detector_pixels": 100_000})
-    with pytest.raises(PlanError, match="give 2 to 8192 pixels") as caught:
+    with pytest.raises(PlanError, match="give at most 8192 pixels") as caught:
         PreprocessingPlan.parse({"detector_pixels": 10**400})
     assert len(str(caught.value)) < 200
-    with pytest.raises(PlanError, match="detector_pixels = 1: give 2 to 8192 pixels"):
+    with pytest.raises(PlanError, match=r"detector_pixels = 1: .*greater than or equal to 2"):
         PreprocessingPlan.parse({"detector_pixels": 1})
 
 

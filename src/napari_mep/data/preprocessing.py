@@ -77,6 +77,8 @@ class PreprocessingPlan(BaseModel):
     bin_detector: int = Field(1, ge=1, le=64, description="Detector pixels added up to one.")
     detector_pixels: int | None = Field(
         None,
+        ge=2,
+        le=_MOST_PIXELS,
         description="Side of the square detector after binning: cropped, or padded with pixels "
         "that count as not measured; None: as it is.",
     )
@@ -89,13 +91,15 @@ class PreprocessingPlan(BaseModel):
             raise ValueError("must be two whole numbers, the first one kept and the one after")
         return value
 
-    @field_validator("detector_pixels")
+    @field_validator("detector_pixels", mode="before")
     @classmethod
-    def _fits_into_memory(cls, value: int | None) -> int | None:
-        if value is not None and not 2 <= value <= _MOST_PIXELS:
+    def _fits_into_memory(cls, value: Any) -> Any:
+        """Says how much it would be; the limits themselves are those of the field."""
+        if isinstance(value, int) and value > _MOST_PIXELS:
             gigabytes = 4e-9 * min(value, 10**9) ** 2
-            held = f"a pattern would be {gigabytes:.3g} GB; " if value > _MOST_PIXELS else ""
-            raise ValueError(f"{held}give 2 to {_MOST_PIXELS} pixels")
+            raise ValueError(
+                f"a pattern would be {gigabytes:.3g} GB; give at most {_MOST_PIXELS} pixels"
+            )
         return value
 
     @classmethod

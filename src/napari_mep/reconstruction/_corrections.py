@@ -16,7 +16,7 @@ __all__ = [
     "at_scan_middle",
     "clean_patterns",
     "corrections",
-    "find_more_bad_pixels",
+    "find_all_bad_pixels",
     "known_bad_pixels",
     "only_afterwards",
 ]
@@ -81,7 +81,7 @@ def known_bad_pixels(
     return bad if bad.any() else None
 
 
-def find_more_bad_pixels(
+def find_all_bad_pixels(
     images: ScanImages, known: NDArray[np.bool_] | None
 ) -> tuple[BadPixels, NDArray[np.bool_] | None]:
     """Bad pixels of the mean pattern, and these with the known ones (None: there are none).

@@ -35,7 +35,7 @@ from napari_mep.reconstruction._corrections import (
     at_scan_middle,
     clean_patterns,
     corrections,
-    find_more_bad_pixels,
+    find_all_bad_pixels,
     known_bad_pixels,
 )
 
@@ -139,7 +139,7 @@ def _bad(request: Request) -> NDArray[np.bool_] | None:
     if _plan(request).bad_pixels_file is not None:
         return _known_bad(request)
     images = scan_images(_clean(request), max_patterns=_LOOK, stop=request.stop)
-    return find_more_bad_pixels(images, None)[1]
+    return find_all_bad_pixels(images, None)[1]
 
 
 def _corrected(request: Request) -> PreprocessedPatterns:
@@ -149,11 +149,11 @@ def _corrected(request: Request) -> PreprocessedPatterns:
 
 
 def bad_pixels(request: Request) -> Proposal:
-    """Hot and dead pixels of the mean pattern, besides those that are known."""
+    """Hot and dead pixels of the mean pattern, together with those that are known."""
     images = scan_images(
         _clean(request), max_patterns=_LOOK, stop=request.stop, progress=request.progress
     )
-    found, bad = find_more_bad_pixels(images, _known_bad(request))
+    found, bad = find_all_bad_pixels(images, _known_bad(request))
     return Proposal(found, bad=bad)
 
 

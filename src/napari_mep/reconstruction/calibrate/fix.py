@@ -34,7 +34,7 @@ from napari_mep.reconstruction._corrections import (
     at_scan_middle,
     clean_patterns,
     corrections,
-    find_more_bad_pixels,
+    find_all_bad_pixels,
     known_bad_pixels,
     only_afterwards,
 )
@@ -172,7 +172,7 @@ class _Chain:
         clean = clean_patterns(opened.patterns, self.plan, opened.name)
         self._tell(0)
         images = scan_images(clean, max_patterns=4096, stop=self.stop)
-        pixels, self.bad = find_more_bad_pixels(images, known_bad_pixels(self.plan, (ky, kx)))
+        pixels, self.bad = find_all_bad_pixels(images, known_bad_pixels(self.plan, (ky, kx)))
         self._keep(pixels)
 
         self._tell(1)
