@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QApplication, QProgressDialog
+from qtpy.QtWidgets import QApplication, QDialog, QProgressDialog
 
 from napari_mep.errors import DataError
 from napari_mep.widgets._waiting import Cancelled, wait_for
@@ -69,6 +69,20 @@ def test_cancel_returns_at_once_and_ends_the_work(qtbot):
         wait_for(work, "Simulating")
     assert time.perf_counter() - began < 2
     assert ended.wait(2)
+
+
+def test_a_dialog_that_closes_meanwhile_does_not_take_ours_along(qtbot):
+    chooser = QDialog()
+    with qtbot.waitActive(chooser):
+        chooser.show()
+        chooser.activateWindow()
+    chooser.deleteLater()
+
+    def work(progress):
+        time.sleep(0.2)
+        return "layers"
+
+    assert wait_for(work, "Opening") == "layers"
 
 
 def test_outside_the_gui_thread_it_is_a_plain_call(qtbot):

@@ -105,7 +105,12 @@ def wait_for(function: Callable[[Progress], T], label: str) -> T:
 
 
 def _main_window() -> QWidget | None:
-    """What the dialog belongs to, and takes its style from: napari's window."""
+    """What the dialog belongs to, and takes its style from: napari's window.
+
+    Never another dialog: the one in which the file was chosen goes, and would take ours with it.
+    """
     active = QApplication.activeWindow()
+    if isinstance(active, QMainWindow):
+        return active
     windows = (w for w in QApplication.topLevelWidgets() if isinstance(w, QMainWindow))
-    return active or next((w for w in windows if w.isVisible()), None)
+    return next((w for w in windows if w.isVisible()), None)
