@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -193,6 +194,16 @@ def test_a_large_scan_is_sampled_and_can_be_used_whole(qtbot, viewer_model, scan
     widget.close_down()
 
 
+def test_thumbnails_of_hidden_layers_show_what_is_there(widget, scan, qtbot):
+    dark = layer(widget, "annular dark field")
+    assert not dark.visible
+    before = dark.thumbnail.copy()
+    images = widget.view.board.images
+    brighter = {name: 100 * image for name, image in images.images.items()}
+    widget.view.board.show_images(replace(images, images=brighter))
+    np.testing.assert_allclose(dark.thumbnail, before, atol=2)
+
+
 # --- calibrating -----------------------------------------------------------------------------
 
 
@@ -263,7 +274,10 @@ def test_a_proposal_is_shown_applied_and_undone(widget, qtbot):
     found = widget.helpers.found
     expected = SEMIANGLE_MRAD / RADIUS
     assert found.calibration["detector_step_mrad"] == pytest.approx(expected, rel=0.02)
-    assert "detector_step_mrad: not known →" in widget.helpers.changes.text()
+    changes = widget.helpers.changes.text().split("<br>")
+    assert changes[0].startswith("Detector pixel: not known → 2.4")
+    assert changes[0].endswith(" mrad")
+    assert changes[1].startswith("Centre: none → ")
     assert [type(view).__name__ for view in widget.helpers.proof.views] == [
         "PictureView", "CurvePlot"
     ]  # fmt: skip

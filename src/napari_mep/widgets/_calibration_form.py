@@ -22,7 +22,7 @@ from napari_mep.widgets._scan_state import ScanState
 from napari_mep.widgets._theme import error_text
 from napari_mep.widgets._value_rows import ValueRow, ValueRows
 
-__all__ = ["CalibrationForm", "parse", "shown"]
+__all__ = ["CalibrationForm", "parse", "shown", "titled"]
 
 _TITLES = {
     "beam_energy_keV": "Beam energy",
@@ -43,19 +43,27 @@ _DEFAULTS = {
     "defocus_A": "0",
     "spherical_aberration_A": "0",
     "scan_rotation_deg": "0",
-    "dose_e_per_A2": "patterns are in electrons",
+    "dose_e_per_A2": "as counted",
     "specimen_thickness_A": "not known",
 }
 _HELP = {
     "defocus_A": "Positive is underfocus",
     "scan_step_A": "Distance of neighbouring positions: one number, or y, x",
     "scan_rotation_deg": "Turn of the scan against the detector",
-    "dose_e_per_A2": "Only where the patterns are not in electrons",
+    "dose_e_per_A2": "Only where the patterns are not in electrons; empty: every count is one",
 }
 
 
+def titled(name: str) -> tuple[str, str]:
+    """Title and unit of a calibration value, as people write them."""
+    unit = QUANTITIES[name].unit if name in QUANTITIES else ""
+    return _TITLES[name], unit.replace("A2", "Å²").replace("A", "Å").replace("deg", "°")
+
+
 def shown(value: Any) -> str:
-    """A number, or a pair, as text that `parse` reads."""
+    """A number, or a pair, as text that `parse` reads; a switch in words."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, tuple | list):
         return ", ".join(shown(part) for part in value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
@@ -91,12 +99,10 @@ class CalibrationForm(QWidget):
         super().__init__(parent)
         self._state: ScanState | None = None
         self.table = ValueRows()
-        for name, title in _TITLES.items():
-            unit = QUANTITIES[name].unit.replace("A2", "Å²") if name in QUANTITIES else ""
+        for name in _TITLES:
             row = ValueRow(
                 name,
-                title,
-                unit.replace("A", "Å").replace("deg", "°"),
+                *titled(name),
                 flag=name in FLAGS,
                 help_text=_HELP.get(name, f"{name} in the calibration file"),
             )

@@ -30,7 +30,7 @@ from napari_mep.widgets._theme import error_text
 from napari_mep.widgets._value_rows import ValueRow, ValueRows
 from napari_mep.widgets._watched import Watch, WatchedCall
 
-__all__ = ["PreprocessingForm", "Preview", "before_and_after"]
+__all__ = ["PREPROCESSING_TITLES", "PreprocessingForm", "Preview", "before_and_after"]
 
 _REST_MS = 250
 _LOOK = 64  # patterns of the preview
@@ -52,6 +52,7 @@ _ROWS: dict[str, tuple[str, str, str]] = {
     "detector_pixels": ("Crop or pad to", "px", "i"),
     "positions_file": ("Positions", "", "f"),
 }
+PREPROCESSING_TITLES = {name: title for name, (title, _, _) in _ROWS.items()}
 
 Preview = tuple[NDArray[np.float32], NDArray[np.float32], str]
 """Mean pattern before and after, and what came of it in words."""

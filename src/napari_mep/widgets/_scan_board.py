@@ -260,11 +260,13 @@ class ScanBoard(QObject):
             return
         if layer.units != (self.unit,) * 2:
             layer.units = (self.unit,) * 2
-        if fit and limits is not None:  # first, so that the thumbnail is made with them
+        layer.data = data
+        if not layer.visible:
+            layer.set_view_slice()  # else the thumbnail would be of the old data, on a new scale
+        if fit and limits is not None:
             low, high = layer.contrast_limits_range
             layer.contrast_limits_range = (min(low, limits[0]), max(high, limits[1]))
             layer.contrast_limits = limits
-        layer.data = data
         layer.scale, layer.translate, layer.name = place.pixel, place.origin, name
 
     def _draw_marks(self) -> None:
@@ -314,7 +316,7 @@ def _new_marks(viewer: Any, marks: Marks, unit: str, side: float, state: ScanSta
             "string": "{label}",
             "color": "white",
             "size": 10,
-            "anchor": "upper_left",
+            "anchor": "upper_right",  # so that no word runs over the edge of a small canvas
         },
         units=(unit,) * 2,
         axis_labels=("y", "x"),

@@ -23,11 +23,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_mep.data._quantities import QUANTITIES
+from napari_mep.data._quantities import FLAGS
 from napari_mep.errors import MepError
 from napari_mep.reconstruction.calibration_helpers import HELPERS
-from napari_mep.widgets._calibration_form import parse, shown
+from napari_mep.widgets._calibration_form import parse, shown, titled
 from napari_mep.widgets._data_panel import beside, browse_button
+from napari_mep.widgets._preprocessing_form import PREPROCESSING_TITLES
 from napari_mep.widgets._scan_found import Found, fix_everything, run_helper
 from napari_mep.widgets._scan_proof import ProofView
 from napari_mep.widgets._scan_state import ScanState
@@ -252,29 +253,29 @@ class ScanHelpers(QWidget):
 
 
 def _lines(found: Found, state: ScanState) -> list[str]:
-    """Old and new value of everything that would change, as rich text."""
+    """Old and new value of everything that would change, in the words of the forms."""
     lines = []
     for name, value in found.calibration.items():
-        old = state.calibration.values.get(name)
-        unit = QUANTITIES[name].unit if name in QUANTITIES else ""
+        title, unit = titled(name)
         error = found.uncertainty.get(name)
         spread = f" ± {error:.2g}" if error is not None else ""
-        was = "not known" if old is None else shown(old)
-        lines.append(escape(f"{name}: {was} → {shown(value)}{spread} {unit}"))
+        was = _short(state.calibration.values.get(name, False if name in FLAGS else "not known"))
+        if was != _short(value):
+            lines.append(f"{title}: {was} → {_short(value)}{spread} {unit}".rstrip())
     plan = state.plan.model_dump()
     for name, value in found.preprocessing.items():
         old = plan.get(name)
         was = "none" if old is None else _short(old)
-        lines.append(escape(f"{name}: {was} → {_short(value)}"))
+        lines.append(f"{PREPROCESSING_TITLES[name]}: {was} → {_short(value)}")
     if found.bad is not None:
-        was = (
-            "none" if state.plan.bad_pixels_file is None else Path(state.plan.bad_pixels_file).name
-        )
-        lines.append(escape(f"bad_pixels_file: {was} → {int(found.bad.sum())} pixels"))
-    return lines
+        path = state.plan.bad_pixels_file
+        was = "none" if path is None else Path(path).name
+        lines.append(f"{PREPROCESSING_TITLES['bad_pixels_file']}: {was} → {found.bad.sum()} pixels")
+    return [escape(line) for line in lines]
 
 
 def _short(value: Any) -> str:
-    return (
-        shown(tuple(float(f"{v:.4g}") for v in value)) if isinstance(value, tuple) else str(value)
-    )
+    """No more digits than one reads."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return ", ".join(_short(part) for part in value) if isinstance(value, tuple) else shown(value)

@@ -102,11 +102,11 @@ def marks_of(
 
 
 def _bar(add: object, place: Place, pixels: float, side: float, words: str) -> None:
-    """A horizontal bar in the lower left corner of an image."""
+    """A horizontal bar in the lower right corner of an image."""
     assert callable(add)
-    bottom, left = place.world((place.shape[0] - 0.5, -0.5))
-    y, x = bottom - side / 25, left + side / 25
-    add([(y, x), (y, x + pixels * place.pixel[1])], "line", _BAR, words)
+    bottom, right = place.world((place.shape[0] - 0.5, place.shape[1] - 0.5))
+    y, x = bottom - side / 25, right - side / 25
+    add([(y, x - pixels * place.pixel[1]), (y, x)], "line", _BAR, words)
 
 
 def _angle(pixels: float, mrad_per_px: float | None) -> str:

@@ -18,7 +18,7 @@ from napari_mep.widgets._theme import muted
 __all__ = ["PictureView", "ProofView"]
 
 _MARK = QColor("#e69f00")
-_LINES = 15  # of text: how high a proof is
+_LINES = 19  # of text: how high a proof is; less cuts off what stands beside the axis
 
 
 class PictureView(QWidget):

@@ -25,7 +25,7 @@ __all__ = ["ScanViewBar"]
 
 _HINT = (
     "Drag the circles on the mean pattern, or the cross in their middle; Shift-drag the cross to "
-    "open the inner circle. Drag the red marker over the scan, or hold Shift and move the mouse."
+    "open the inner circle. Drag the square over the scan, or hold Shift and move the mouse."
 )
 
 
