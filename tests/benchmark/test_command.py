@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import zarr
 
 from napari_mep.benchmark.run import run_tasks
 from napari_mep.cli import main
@@ -173,6 +174,8 @@ def _fails(capsys, match: str, *arguments: str) -> None:
     [
         (["--methods", "magic"], "method 'magic': unknown"),
         (["--methods", "mep,,gradient"], "expected names with commas"),
+        (["--methods", "gradient:tuned"], "gradient has no presets"),
+        (["--methods", "gradient", "--steps", "4,8"], "steps 4, 8: only method mep uses it"),
         (["--methods", "mep", "--prior", "nobody"], "prior 'nobody': not shipped"),
         (["--methods", "gradient", "--device", "cuda:99"], "device 'cuda:99'"),
         (["--doses", "1e5,much"], "expected e/A^2"),
@@ -187,6 +190,15 @@ def test_mistakes_are_told_in_a_line_before_anything_is_computed(options, match,
     out = tmp_path / "out"
     _fails(capsys, match, "benchmark", "--crystals", "MgO", "-o", str(out), *options)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["scan.zarr", "scan.zarr/deeper"])
+def test_results_are_not_put_into_a_scan(name, tmp_path, capsys):
+    zarr.open_group(tmp_path / "scan.zarr", mode="w")
+    before = sorted(tmp_path.rglob("*"))
+    options = ("--methods", "gradient", "-o", str(tmp_path / name))
+    _fails(capsys, "scan.zarr is a Zarr store", "benchmark", "--crystals", "MgO", *options)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_nothing_but_broken_crystals(crystals, tmp_path, capsys):

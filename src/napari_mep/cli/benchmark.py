@@ -94,8 +94,7 @@ def _benchmark(a: argparse.Namespace) -> None:
     methods = parse_methods(a.methods or DEFAULT, plan, priors=a.prior, steps=a.steps)
     experiment = Experiment(**experiment_settings(a))
     specimens = find_specimens(a.crystals, a.zone_axes, a.limit)
-    if a.output.exists() and not a.output.is_dir():
-        raise ExportError(f"output {a.output}: is a file; name a folder")
+    _check_folder(a.output)
     others = [result for path in a.merge for result in read_results(path)]
     records = Records(a.output / "results.jsonl")
     records.merge(others)
@@ -123,6 +122,17 @@ def _benchmark(a: argparse.Namespace) -> None:
             print(f"\nwrote {', '.join(str(path) for path in written)}")
     if stop.is_set():
         raise KeyboardInterrupt
+
+
+def _check_folder(path: Path) -> None:
+    """Refuse a place where no folder can be, and a Zarr store, which may be a scan."""
+    if path.exists() and not path.is_dir():
+        raise ExportError(f"output {path}: is a file; name a folder")
+    for folder in (path.absolute(), *path.absolute().parents):
+        if any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray")):
+            raise ExportError(
+                f"output {path}: {folder} is a Zarr store, a scan or an image; name another folder"
+            )
 
 
 def _compute(
