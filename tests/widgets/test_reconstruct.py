@@ -382,7 +382,7 @@ def test_parameters_of_ptyrad_bring_their_plan_once(qtbot, viewer_model, tmp_pat
     widget = ReconstructWidget(viewer_model, checker=lambda dataset, plan: None)
     qtbot.addWidget(widget)
     widget.data.set_source(str(path))
-    qtbot.waitUntil(lambda: not widget.data.is_opening)
+    qtbot.waitUntil(lambda: not widget.data.is_opening, timeout=30_000)
     plan = widget.plan()
     assert widget.data.problem == ""  # clipped at zero, as PtyRAD does
     assert plan.method == "gradient"
@@ -394,11 +394,11 @@ def test_parameters_of_ptyrad_bring_their_plan_once(qtbot, viewer_model, tmp_pat
     widget.set_plan(plan.replace(seed=5))
     (tmp_path / "known.toml").write_text("defocus_A = 50.0\n")
     widget.data.set_source(str(path), str(tmp_path / "known.toml"))
-    qtbot.waitUntil(lambda: not widget.data.is_opening)
+    qtbot.waitUntil(lambda: not widget.data.is_opening, timeout=30_000)
     assert widget.plan().seed == 5
     np.save(other, np.ones((2, 2, 8, 8), np.float32))
     widget.data.set_source(str(other))
-    qtbot.waitUntil(lambda: not widget.data.is_opening)
+    qtbot.waitUntil(lambda: not widget.data.is_opening, timeout=30_000)
     assert widget.data.unsupported.isHidden()
     assert widget.plan().seed == 5
     widget.close_down()
