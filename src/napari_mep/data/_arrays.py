@@ -92,17 +92,23 @@ def _refuse_what_does_not_fit(path: Path, size: int) -> None:
         )
 
 
-def open_hdf5_file(path: Path) -> Any:
-    """An HDF5 file for reading; it stays open as long as anything in it is used."""
+def open_hdf5_file(path: Path, format_name: str = "HDF5") -> Any:
+    """An HDF5 file for reading; it stays open as long as anything in it is used.
+
+    Raises
+    ------
+    DataError
+        No HDF5 file, or not a whole one; calls it a `format_name` file.
+    """
     import h5py
 
     # A user block may come before the signature, so its place is left to the library.
     if path.stat().st_size > len(_HDF5_SIGNATURE) and not h5py.is_hdf5(path):
-        raise not_one(path, "HDF5", "it has no HDF5 signature")
+        raise not_one(path, format_name, "it has no HDF5 signature")
     try:
         return h5py.File(path, "r")
     except OSError as err:
-        raise broken(path, "HDF5", err) from None
+        raise broken(path, format_name, err) from None
 
 
 def find_dataset(path: Path, file: Any, inner: str | None, stack: bool) -> tuple[Any, str]:

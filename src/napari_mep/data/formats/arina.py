@@ -44,7 +44,7 @@ def open_master(
             f"{path}: its compression needs hdf5plugin ({one_line(err)}); "
             "run: pip install 'napari-mep[io]'"
         ) from None
-    file = open_hdf5_file(path)
+    file = open_hdf5_file(path, _FORMAT)
     try:
         group = file["entry/data"]
         parts = [_part(path, group, name) for name in sorted(group)]
