@@ -24,6 +24,7 @@ from napari_mep.reconstruction.baselines import BASELINES
 from napari_mep.reconstruction.baselines.catalogue import check_baseline
 from napari_mep.reconstruction.baselines.solve import problem_plan, solve_baseline
 from napari_mep.reconstruction.gradient import solve_gradient
+from napari_mep.reconstruction.memory import check_memory
 from napari_mep.reconstruction.posterior import sample_posterior
 from napari_mep.reconstruction.problem import Interrupted, Problem, build_problem
 from napari_mep.reconstruction.snapshot import Snapshot
@@ -89,6 +90,7 @@ def reconstruct(
         outside = plan.method in BASELINES
         if outside:
             check_baseline(plan, device)
+        check_memory(dataset, plan, device, denoiser)
         problem = build_problem(
             dataset,
             problem_plan(plan) if outside else plan,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from napari_mep.reconstruction.baselines import BASELINES
 from napari_mep.reconstruction.baselines.catalogue import check_baseline
-from napari_mep.reconstruction.geometry import model_voxels
+from napari_mep.reconstruction.memory import check_memory
 
 if TYPE_CHECKING:
     from napari_mep.data.dataset import DiffractionDataset
@@ -36,7 +36,8 @@ def preflight(dataset: DiffractionDataset, plan: ReconstructionPlan) -> None:
         Weights are missing, corrupted or do not fit their card.
     PlanError
         The package of a baseline is not installed, the thickness is unknown, the voxel is not the
-        prior's or cannot be reached with this detector, or a probe array does not fit.
+        prior's or cannot be reached with this detector, a probe array does not fit, or the memory
+        of the device cannot hold what the plan asks for.
     """
     from napari_mep.data.preprocessing import preprocess
     from napari_mep.prior.device import resolve_device
@@ -47,5 +48,5 @@ def preflight(dataset: DiffractionDataset, plan: ReconstructionPlan) -> None:
         check_baseline(plan, device)
     if plan.preprocessing is not None:
         dataset = preprocess(dataset, plan.preprocessing)
-    prior_voxel_A = load_prior(plan.prior).voxel_size_A if plan.method == "mep" else None
-    model_voxels(dataset, plan, prior_voxel_A)
+    denoiser = load_prior(plan.prior) if plan.method == "mep" else None
+    check_memory(dataset, plan, device, denoiser)

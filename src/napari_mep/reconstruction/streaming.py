@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
+
+from napari_mep.reconstruction.memory import total_memory
 
 if TYPE_CHECKING:
     from napari_mep.data.dataset import DiffractionDataset
@@ -106,8 +107,4 @@ def fits_in_memory(shape: Sequence[int], device: torch.device) -> bool:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return wanted <= _SHARE * free
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not on Windows
-        memory = _UNKNOWN_BYTES
-    return wanted <= _SHARE * memory
+    return wanted <= _SHARE * (total_memory(device) or _UNKNOWN_BYTES)

@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 
 _LISTEN_S = 0.1  # between two looks at the stop flag
 _LAST_LINES = 3
+_SIGKILL = 9  # what Linux sends when memory runs out; Windows has no name for it
 _LAST_BYTES = 16_384
 
 
@@ -133,4 +134,6 @@ def _failure(
     _log.warning("%s ended with exit code %d:\n%s", title, code, "\n".join(lines))
     said = " | ".join(lines[-_LAST_LINES:]) or "it wrote nothing"
     how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    if code == -_SIGKILL:
+        how += " (out of memory? then lower baseline.batch)"
     return f"{title} {how} after {done} of {total} iterations; its last lines: {said}"
