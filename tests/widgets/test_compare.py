@@ -203,6 +203,7 @@ def test_a_running_volume_is_followed(qtbot, viewer, widget):
 
 def test_the_slider_moves_the_pages(qtbot, viewer, widget):
     inspector = widget.inspector
+    inspector.tabs.setCurrentWidget(inspector.profile)
     viewer.dims.set_point(0, 2.4)
     qtbot.waitUntil(lambda: inspector.scene.depth_A == pytest.approx(2.4))
     inspector.set_line((1.2, 0.2), (1.2, 4.4))
@@ -273,7 +274,8 @@ def test_the_table_is_computed_in_the_background(qtbot, widget, tmp_path):
     assert good.psnr_dB > bad.psnr_dB
     assert good.ssim > bad.ssim
     assert good.frc_invA > bad.frc_invA
-    assert inspector.table.table.item(0, 0).text() == "good"
+    assert inspector.table.table.horizontalHeaderItem(0).text() == "good"
+    assert inspector.table.table.item(0, 0).text() == f"{good.psnr_dB:.2f}"
     with qtbot.waitSignal(inspector.table.computed):
         inspector.table.save_csv(tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_text().startswith("name,psnr_dB")
@@ -311,6 +313,7 @@ def test_scans_that_are_open_are_offered(viewer, widget):
 
 def test_drags_on_the_map_mean_what_the_page_needs(widget):
     inspector = widget.inspector
+    inspector.tabs.setCurrentWidget(inspector.profile)
     inspector._on_dragged((1.0, 1.0), (1.0, 1.0))  # a click is no line
     before = inspector.scene.line_A
     inspector._on_dragged((1.0, 1.0), (2.0, 3.0))
@@ -328,6 +331,7 @@ def test_drags_on_the_map_mean_what_the_page_needs(widget):
 def test_what_is_on_the_map_is_in_the_canvas_too(viewer, widget):
     inspector = widget.inspector
     widget.show_view(View.FLICKER)
+    inspector.tabs.setCurrentWidget(inspector.profile)
     inspector.set_line((1.0, 0.5), (1.0, 4.0))
     inspector.width_box.setValue(0.4)
     marks = viewer.layers["marks"]

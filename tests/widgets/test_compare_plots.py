@@ -117,6 +117,14 @@ def test_tiles_keep_their_shape_and_do_not_overlap(gallery):
     assert not places[1].intersects(places[2])
 
 
+def test_a_title_of_two_lines_leaves_room_for_both(gallery):
+    box = Box(0, 0, 2, 2)
+    gallery.set_tiles([Tile("name", np.zeros((2, 2), np.uint8), box)])
+    one = gallery.place(0).top()
+    gallery.set_tiles([Tile("name\nmisfit 0.107", np.zeros((2, 2), np.uint8), box)])
+    assert gallery.place(0).top() - one == pytest.approx(gallery.fontMetrics().height())
+
+
 def test_brightness_lands_on_the_screen(gallery):
     grey = np.zeros((2, 2), np.uint8)
     grey[1, 0] = 255

@@ -26,7 +26,14 @@ from napari_mep.widgets._compare_layers import (
     unit_problem,
     volume_of,
 )
-from napari_mep.widgets._compare_prepare import Candidate, Prepared, Settings, prepare, score
+from napari_mep.widgets._compare_prepare import (
+    Candidate,
+    Prepared,
+    Settings,
+    prepare,
+    score,
+    short_names,
+)
 from napari_mep.widgets._compare_scene import Scene, image_of
 
 VOXEL = (1.6, 0.2, 0.2)
@@ -248,6 +255,12 @@ def test_curves_that_never_cross_are_at_least_as_good_as_what_was_compared():
     assert cell(equal, "fsc_invA") == f"≥ {equal.fsc_limit_invA:.2f}"
     assert cell(noisy, "frc_invA") == f"{noisy.frc_invA:.2f}"
     assert noisy.frc_invA < noisy.frc_limit_invA == equal.frc_limit_invA
+
+
+def test_names_are_cut_to_what_tells_them_apart():
+    names = ["truth", "srtio3 [mep]", "srtio3 [lsq-ml:tuned]"]
+    assert short_names(names) == ["truth", "mep", "lsq-ml:tuned"]
+    assert short_names([*names, "gaas [mep]"]) == [*names, "gaas [mep]"]
 
 
 def test_missing_values_are_dashes_and_empty_cells():

@@ -319,12 +319,19 @@ def test_patterns_are_drawn_on_one_logarithmic_scale(qtbot, scan):
         panel.show_scene(Scene(prepare([Candidate("k", "flat", flat)], Settings())))
     measured, predicted = panel.gallery.tiles
     assert measured.title == "measured"
-    assert predicted.title.startswith("flat, misfit 0.")
+    assert predicted.title.startswith("flat\nmisfit 0.")
     assert measured.unit == "1/Å"
     assert measured.box.width == pytest.approx(32 * 0.15)
     counts = panel.patterns.measured
     few = (counts > 0) & (counts < 0.9 * counts.max())
     assert few.any()
+    panel.minus.setChecked(True)
+    signed = panel.gallery.tiles[1].grey.astype(int)
+    assert panel.gallery.tiles[0].grey.ndim == 2
+    too_much = panel.patterns.predicted[0][1] > panel.patterns.measured + 15
+    assert too_much.any()
+    assert (signed[too_much][:, 0] > signed[too_much][:, 2]).all()  # red
+    panel.minus.setChecked(False)
     panel.log.setChecked(False)
     linear = panel.gallery.tiles[0].grey
     # A logarithm lifts the weak pixels and leaves the brightest where it is.

@@ -48,6 +48,10 @@ class Choice(QWidget):
     ----------
     changed : Signal
         Other volumes, another reference or other corrections.
+
+    Notes
+    -----
+    `report` is not part of the layout: what has been corrected must be seen on every page.
     """
 
     changed = Signal()
@@ -87,6 +91,9 @@ class Choice(QWidget):
         self.report = QLabel()
         self.report.setWordWrap(True)
         self.report.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+        self.left = QLabel()
+        self.left.setWordWrap(True)
+        self.left.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
         row = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)
         for box in (self.crop, self.register, self.offset, self.ramp):
@@ -101,7 +108,7 @@ class Choice(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.tree)
         layout.addLayout(form)
-        layout.addWidget(self.report)
+        layout.addWidget(self.left)
         self.reference.activated.connect(self.changed)
         self.refresh()
 
@@ -200,8 +207,8 @@ class Choice(QWidget):
                 if problem:
                     lines.append(warning_text(self, problem))
         left = not_offered(self._viewer.layers)
-        if left:
-            lines.append(escape(left))
+        self.left.setText(escape(left))
+        self.left.setVisible(bool(left))
         self.report.setText("<br>".join(lines))
         self.report.setVisible(bool(lines))
 

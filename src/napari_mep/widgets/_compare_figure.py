@@ -19,16 +19,16 @@ __all__ = ["COLUMNS", "cell", "table_csv", "write_csv", "write_figure"]
 
 COLUMNS = {
     "name": ("volume", ""),
-    "psnr_dB": ("PSNR\n(dB)", ".2f"),
-    "ssim": ("SSIM\n", ".3f"),
-    "psnr_sum_dB": ("PSNR\nsum (dB)", ".2f"),
-    "ssim_sum": ("SSIM\nsum", ".3f"),
-    "frc_invA": ("FRC\n(1/Å)", ".2f"),
-    "fsc_invA": ("FSC\n(1/Å)", ".2f"),
-    "common_residual": ("resi-\ndual", ".3f"),
-    "residual": ("own\nresid.", ".3f"),
-    "residual_floor": ("noise\nfloor", ".3f"),
-    "seconds": ("time\n(s)", ".0f"),
+    "psnr_dB": ("PSNR (dB)", ".2f"),
+    "ssim": ("SSIM", ".3f"),
+    "psnr_sum_dB": ("PSNR sum (dB)", ".2f"),
+    "ssim_sum": ("SSIM sum", ".3f"),
+    "frc_invA": ("FRC (1/Å)", ".2f"),
+    "fsc_invA": ("FSC (1/Å)", ".2f"),
+    "common_residual": ("residual", ".3f"),
+    "residual": ("own residual", ".3f"),
+    "residual_floor": ("noise floor", ".3f"),
+    "seconds": ("time (s)", ".0f"),
 }
 """Title and format of each field of a `Row`."""
 
@@ -140,7 +140,7 @@ def write_figure(path: str | Path, scene: Scene, rows: Sequence[Row]) -> Path:
         axes.set_axis_off()
         table = axes.table(
             cellText=[[cell(row, name) for name in COLUMNS] for row in rows],
-            colLabels=[" ".join(title.replace("-\n", "").split()) for title, _ in COLUMNS.values()],
+            colLabels=[title for title, _ in COLUMNS.values()],
             colWidths=[0.22, *[0.78 / (len(COLUMNS) - 1)] * (len(COLUMNS) - 1)],
             cellLoc="center",
             loc="upper center",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -44,10 +45,8 @@ class Inspector(QWidget):
 
     Parameters
     ----------
-    extra : QWidget with `tool` and `show_scene`
-        A further page.
-    extra_title : str
-        Its title.
+    first, last : mapping
+        Further pages by title, before and after its own: widgets with `tool` and `show_scene`.
 
     Attributes
     ----------
@@ -60,24 +59,26 @@ class Inspector(QWidget):
     depth_wanted = Signal(float)
     marked = Signal(object)
 
-    def __init__(self, extra: Any, extra_title: str, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, first: Mapping[str, Any], last: Mapping[str, Any], parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
         self._scene = Scene(Prepared())
         self._placed: Box | None = None
         self.map = TileGallery()
         self.map.dragged.connect(self._on_dragged)
-        self.map.setMaximumHeight(11 * self.fontMetrics().height())
+        self.map.setMaximumHeight(9 * self.fontMetrics().height())
         self.profile, self.depth = ProfilePanel(), DepthPanel()
         self.spectrum, self.pattern, self.table = SpectrumPanel(), PatternPanel(), TablePanel()
         self.tabs = QTabWidget()
-        for title, page in (
-            ("Profile", self.profile),
-            ("Depth", self.depth),
-            ("FFT", self.spectrum),
-            ("Diffraction", self.pattern),
-            ("Table", self.table),
-            (extra_title, extra),
-        ):
+        own = {
+            "Profile": self.profile,
+            "Depth": self.depth,
+            "FFT": self.spectrum,
+            "Diffraction": self.pattern,
+            "Table": self.table,
+        }
+        for title, page in {**first, **own, **last}.items():
             self.tabs.addTab(page, title)
         self.depth.pointed.connect(self._on_pointed)
         self.pattern.computed.connect(self._show_map)
@@ -104,21 +105,25 @@ class Inspector(QWidget):
         for label in (self.words, self.hint):
             label.setWordWrap(True)
             label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
-        form = QFormLayout()
+        self.width_row = QWidget()
+        form = QFormLayout(self.width_row)
+        form.setContentsMargins(0, 0, 0, 0)
         form.addRow("Width", self.width_box)
         side = QVBoxLayout()
         side.addWidget(self.words)
         side.addWidget(self.summed)
-        side.addLayout(form)
+        side.addWidget(self.width_row)
         side.addWidget(self.whole)
         side.addWidget(self.hint)
         side.addStretch(1)
-        top = QHBoxLayout()
+        self.pointing = QWidget()
+        top = QHBoxLayout(self.pointing)
+        top.setContentsMargins(0, 0, 0, 0)
         top.addWidget(self.map, 3)
         top.addLayout(side, 2)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(top)
+        layout.addWidget(self.pointing)
         layout.addWidget(self.tabs, 1)
         self.width_box.valueChanged.connect(self._on_settings)
         self.summed.toggled.connect(self._on_settings)
@@ -210,6 +215,8 @@ class Inspector(QWidget):
         tool = self._page().tool
         self.hint.setText(_HINTS[tool])
         self.whole.setVisible(tool == "region")
+        self.width_row.setVisible(self._page() in (self.profile, self.depth))
+        self.pointing.setVisible(bool(tool))  # a page on which nothing is pointed at needs the room
         self._show()
 
     def _on_settings(self) -> None:

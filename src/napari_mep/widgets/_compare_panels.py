@@ -22,7 +22,6 @@ from napari_mep.evaluation.resample import WorldGrid
 from napari_mep.evaluation.spectra import Spectrum, fft_magnitude
 from napari_mep.volume import PhaseVolume
 from napari_mep.widgets._compare_curves import Curve, CurvePlot
-from napari_mep.widgets._compare_prepare import PreparedVolume
 from napari_mep.widgets._compare_scene import Scene, box_of, density_limits, image_of
 from napari_mep.widgets._compare_tiles import Box, Tile, TileGallery, to_grey
 
@@ -57,7 +56,9 @@ class ProfilePanel(QWidget):
     def show_scene(self, scene: Scene) -> None:
         """Draw the profiles of a scene."""
         curves = []
-        for index, volume in enumerate(scene.prepared.volumes):
+        for index, (label, volume) in enumerate(
+            zip(scene.prepared.labels, scene.prepared.volumes, strict=True)
+        ):
             try:
                 profile = line_profile(
                     volume.volume,
@@ -68,7 +69,7 @@ class ProfilePanel(QWidget):
             except DataError as error:
                 self.plot.set_message(str(error))
                 return
-            curves.append(Curve(volume.name, profile.position_A, profile.density_rad_per_A, index))
+            curves.append(Curve(label, profile.position_A, profile.density_rad_per_A, index))
         self.plot.set_curves(curves)
 
 
@@ -102,24 +103,28 @@ class DepthPanel(QWidget):
         volumes = scene.prepared.volumes
         self._count = len(volumes)
         curves = []
-        for index, volume in enumerate(volumes):
+        labels = scene.prepared.labels
+        for index, (label, volume) in enumerate(zip(labels, volumes, strict=True)):
             profile = depth_profile(volume.volume, scene.point_A, radius_A=scene.width_A / 2)
             curves.append(
-                Curve(volume.name, profile.position_A, profile.density_rad_per_A, index, steps=True)
+                Curve(label, profile.position_A, profile.density_rad_per_A, index, steps=True)
             )
         self.plot.set_curves(curves, mark=None if scene.summed else scene.depth_A)
         if not volumes:
             self.cuts.set_tiles(())
             return
         low, high = density_limits(volumes, scene.percentiles)
-        tiles = [self._cut(volume, scene, axis, low, high) for axis in (1, 2) for volume in volumes]
+        tiles = [
+            self._cut(label, volume.volume, scene, axis, low, high)
+            for axis in (1, 2)
+            for label, volume in zip(labels, volumes, strict=True)
+        ]
         self.cuts.set_tiles(tiles, columns=len(volumes) if len(volumes) <= 3 else 0)
 
     def _cut(
-        self, prepared: PreparedVolume, scene: Scene, axis: int, low: float, high: float
+        self, label: str, volume: PhaseVolume, scene: Scene, axis: int, low: float, high: float
     ) -> Tile:
         """An XZ cut through the crosshair's y (axis 1), or a YZ cut through its x (axis 2)."""
-        volume = prepared.volume
         spans = WorldGrid.of(volume).spans_A()
         step, origin = volume.voxel_size_A[axis], volume.origin_A[axis]
         index = round((scene.point_A[axis - 1] - origin) / step)
@@ -129,7 +134,7 @@ class DepthPanel(QWidget):
         across = scene.point_A[2 - axis]
         name = "XZ" if axis == 1 else "YZ"
         return Tile(
-            f"{name}  {prepared.name}",
+            f"{name}  {label}",
             to_grey(cut, low, high),
             Box(z0, u0, z1, u1),
             cross=(scene.depth_A, across),
@@ -197,16 +202,16 @@ class SpectrumPanel(QWidget):
         self._scene = scene
         tiles = []
         reference_peak = 0.0
-        for volume in scene.prepared.volumes:
+        for label, volume in zip(scene.prepared.labels, scene.prepared.volumes, strict=True):
             image, pixel = _region(volume.volume, scene)
             try:
                 padding = max(1, -(-_SMALLEST_FFT // max(1, *image.shape)))
                 spectrum = fft_magnitude(image, pixel, padding=padding)
             except DataError as error:
-                self.gallery.set_message(f"{volume.name}: {error}")
+                self.gallery.set_message(f"{label}: {error}")
                 return
             reference_peak = reference_peak or float(spectrum.magnitude.max())
-            tiles.append(self._tile(volume.name, spectrum, reference_peak))
+            tiles.append(self._tile(label, spectrum, reference_peak))
         self.gallery.set_tiles(tiles)
 
     def _tile(self, name: str, spectrum: Spectrum, peak: float) -> Tile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,12 +11,15 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_mep.widgets._background import BackgroundCall
 from napari_mep.widgets._compare_layers import ScanSource
+from napari_mep.widgets._compare_looks import DIVERGING
 from napari_mep.widgets._compare_scan import Patterns, misfit, patterns_at, plan_of
 from napari_mep.widgets._compare_scene import Scene
 from napari_mep.widgets._compare_tiles import Box, Tile, TileGallery, to_grey
 from napari_mep.widgets._theme import error_text
 
-__all__ = ["PatternPanel", "misfit"]
+__all__ = ["PatternPanel"]
+
+_AMPLITUDES = 2.0  # end of the signed colours: four standard deviations of counting noise
 
 
 class PatternPanel(QWidget):
@@ -41,12 +45,21 @@ class PatternPanel(QWidget):
         self.log = QCheckBox("log")
         self.log.setChecked(True)
         self.log.toggled.connect(self._draw)
+        self.minus = QCheckBox("minus measured")
+        self.minus.setToolTip(
+            "What each volume predicts minus what was measured, as amplitudes, in which counting "
+            "noise is even: red is too much, blue too little"
+        )
+        self.minus.toggled.connect(self._draw)
         self.words = QLabel()
         self.words.setWordWrap(True)
         self.gallery = TileGallery()
         row = QHBoxLayout()
         row.addWidget(self.words, 1)
-        row.addWidget(self.log)
+        switches = QVBoxLayout()
+        switches.addWidget(self.log)
+        switches.addWidget(self.minus)
+        row.addLayout(switches)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 4, 0, 0)
         layout.addLayout(row)
@@ -77,14 +90,17 @@ class PatternPanel(QWidget):
             self._patterns = None
             self.words.setText("")
             self.gallery.set_message(
-                "none of these layers knows its scan: name it under Scan, above"
+                "none of these layers knows its scan: name it on the page Volumes"
             )
             return
         asked = (self._source.path, scene.point_A, scene.prepared)
         if asked == self._asked or not scene.prepared.volumes:
             return
         self._asked = asked
-        volumes = [(v.name, v.volume, plan_of(v.candidate.record)) for v in scene.prepared.volumes]
+        volumes = [
+            (label, v.volume, plan_of(v.candidate.record))
+            for label, v in zip(scene.prepared.labels, scene.prepared.volumes, strict=True)
+        ]
         if self._patterns is None:
             self.gallery.set_message("simulating…")
         self._call.submit(partial(patterns_at, self._source, volumes, scene.point_A))
@@ -117,8 +133,11 @@ class PatternPanel(QWidget):
                 tiles.append(self._tile(f"{name}: {problem}", empty, patterns.step_invA, top))
                 continue
             value = misfit(predicted, patterns.measured)
-            title = f"{name}, misfit {value:.3f}"
-            tiles.append(self._tile(title, predicted, patterns.step_invA, top))
+            title = f"{name}\nmisfit {value:.3f}"
+            tile = self._tile(title, predicted, patterns.step_invA, top)
+            if self.minus.isChecked():
+                tile = replace(tile, grey=_signed(predicted, patterns.measured))
+            tiles.append(tile)
         self.gallery.set_tiles(tiles)
 
     def _tile(self, title: str, pattern: np.ndarray, step_invA: float, top: float) -> Tile:
@@ -134,3 +153,11 @@ class PatternPanel(QWidget):
         else:
             grey = to_grey(pattern, 0.0, max(top, 1e-9))
         return Tile(title, grey, box, unit="1/Å")
+
+
+def _signed(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """Difference of amplitudes in colours, (ky, kx, 3) uint8; what is not known is even."""
+    difference = np.sqrt(np.maximum(predicted, 0)) - np.sqrt(measured)
+    scaled = np.clip(np.nan_to_num(difference) / (2 * _AMPLITUDES) + 0.5, 0, 1)
+    colours = DIVERGING.map(scaled.ravel())[:, :3].reshape(*scaled.shape, 3)
+    return np.ascontiguousarray(255 * colours).astype(np.uint8)

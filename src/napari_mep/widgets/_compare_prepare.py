@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +15,18 @@ from napari_mep.evaluation.alignment import Adjusted, Adjustments, adjust
 from napari_mep.evaluation.resample import WorldGrid, common_grid, sample_on
 from napari_mep.volume import PhaseVolume
 
-__all__ = ["Candidate", "Prepared", "PreparedVolume", "Row", "Settings", "prepare", "score"]
+__all__ = [
+    "Candidate",
+    "Prepared",
+    "PreparedVolume",
+    "Row",
+    "Settings",
+    "prepare",
+    "score",
+    "short_names",
+]
+
+_NAME = re.compile(r"(.+) \[(.+)\]")  # as runs call their layers
 
 Flips = tuple[bool, bool, bool]
 
@@ -138,6 +150,11 @@ class Prepared:
     def results(self) -> tuple[PreparedVolume, ...]:
         """All but the reference."""
         return self.volumes[1:]
+
+    @property
+    def labels(self) -> list[str]:
+        """A name for each volume where there is little room."""
+        return short_names([volume.name for volume in self.volumes])
 
     @property
     def comparable(self) -> tuple[PreparedVolume, ...]:
@@ -327,6 +344,15 @@ def score(prepared: Prepared) -> tuple[Row, ...]:
                 row = replace(row, problem=str(error))
         rows.append(row)
     return tuple(rows)
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """What tells names apart: of "scan [method]" the method, where the scan is always the same."""
+    parts = [_NAME.fullmatch(name) for name in names]
+    scans = {part[1] for part in parts if part}
+    return [
+        part[2] if part and len(scans) == 1 else n for part, n in zip(parts, names, strict=True)
+    ]
 
 
 def _number(value: Any) -> float:

@@ -136,7 +136,7 @@ class QueuePanel(QWidget):
         self.scan.setText(
             f"on {self._source.path}"
             if self._source is not None
-            else "none of these layers knows its scan: name it under Scan, above"
+            else "none of these layers knows its scan: name it on the page Volumes"
         )
         for part in (self.preset, *self.boxes.values()):
             part.setEnabled(not busy)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QLineEdit, QMenu, QToolButton, QWidget
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QLineEdit, QMenu, QPushButton, QWidget
 
 from napari_mep.widgets._compare_layers import ScanSource, scans_known
 
@@ -39,10 +39,8 @@ class SourceField(QWidget):
         )
         self.menu = QMenu(self)
         self.menu.aboutToShow.connect(self._fill_menu)
-        self.browse = QToolButton()
-        self.browse.setText("Browse…")
+        self.browse = QPushButton("Browse")
         self.browse.setMenu(self.menu)
-        self.browse.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(QLabel("Scan"))

@@ -24,7 +24,7 @@ from qtpy.QtWidgets import (
 from napari_mep.widgets._background import BackgroundCall
 from napari_mep.widgets._compare_figure import COLUMNS, cell, write_csv, write_figure
 from napari_mep.widgets._compare_layers import ScanSource
-from napari_mep.widgets._compare_prepare import Prepared, Row, score
+from napari_mep.widgets._compare_prepare import Prepared, Row, score, short_names
 from napari_mep.widgets._compare_scan import plan_of, residuals
 from napari_mep.widgets._compare_scene import Scene
 from napari_mep.widgets._theme import error_text
@@ -46,6 +46,7 @@ _HELP = {
     "residual_floor": "What counting noise leaves of it; a residual below fits noise",
     "seconds": "Duration of the run",
 }
+_SCORES = tuple(name for name in COLUMNS if name != "name")
 
 
 class TablePanel(QWidget):
@@ -78,19 +79,19 @@ class TablePanel(QWidget):
         self._saving.succeeded.connect(self._on_saved)
         self._saving.failed.connect(self._on_save_failed)
 
-        self.table = QTableWidget(0, len(COLUMNS))
-        self.table.setHorizontalHeaderLabels([title for title, _ in COLUMNS.values()])
+        # A column for each volume: more scores than volumes fit beside each other.
+        self.table = QTableWidget(len(_SCORES), 0)
+        self.table.setVerticalHeaderLabels([COLUMNS[name][0] for name in _SCORES])
         self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
-        self.table.verticalHeader().setVisible(False)
+        for number, name in enumerate(_SCORES):
+            self.table.verticalHeaderItem(number).setToolTip(_HELP[name])
+        lines = self.table.verticalHeader()
+        lines.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        lines.setDefaultSectionSize(round(1.5 * self.fontMetrics().height()))
         header = self.table.horizontalHeader()
-        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        # Names give way to numbers.
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        header.setMinimumSectionSize(4 * self.fontMetrics().averageCharWidth())
-        self.table.setTextElideMode(Qt.TextElideMode.ElideMiddle)
-        self.table.setWordWrap(False)
-        for column, name in enumerate(COLUMNS):
-            self.table.horizontalHeaderItem(column).setToolTip(_HELP.get(name, ""))
+        header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        header.setMinimumSectionSize(self.fontMetrics().horizontalAdvance("0") * 9)
+        header.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.table.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.words = QLabel()
         self.words.setWordWrap(True)
@@ -175,16 +176,19 @@ class TablePanel(QWidget):
             self.show_scene(self._scene)
 
     def _show_rows(self) -> None:
-        self.table.setRowCount(len(self._rows))
-        for number, row in enumerate(self._rows):
-            for column, name in enumerate(COLUMNS):
+        self.table.setColumnCount(len(self._rows))
+        for column, (row, label) in enumerate(zip(self._rows, self._labels(), strict=True)):
+            title = QTableWidgetItem(label)
+            title.setToolTip(row.name)
+            self.table.setHorizontalHeaderItem(column, title)
+            for number, name in enumerate(_SCORES):
                 item = QTableWidgetItem(cell(row, name))
-                if name != "name":
-                    item.setTextAlignment(
-                        Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-                    )
-                item.setToolTip(row.problem or (row.name if name == "name" else ""))
+                item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+                item.setToolTip(row.problem)
                 self.table.setItem(number, column, item)
+
+    def _labels(self) -> list[str]:
+        return short_names([row.name for row in self._rows])
 
     def _measure(self) -> None:
         """Hold the volumes against the patterns, which takes longer than the scores."""
@@ -219,7 +223,7 @@ class TablePanel(QWidget):
     def _on_failed(self, reason: str) -> None:
         self._scored, self._pending = self._pending, None  # not again before something changes
         self._rows = ()
-        self.table.setRowCount(0)
+        self.table.setColumnCount(0)
         self._refresh()
         self._on_save_failed(reason)
 

@@ -45,9 +45,9 @@ class Tile:
     Parameters
     ----------
     title : str
-        Above it.
-    grey : (rows, columns) uint8 ndarray
-        Brightness.
+        Above it, perhaps in several lines.
+    grey : (rows, columns) or (rows, columns, 3) uint8 ndarray
+        Brightness, or red, green and blue.
     box : Box
         Outer edges of the picture in its own units.
     rings : tuple of float
@@ -130,7 +130,7 @@ class TileGallery(QWidget):
 
     def place(self, index: int) -> QRectF:
         """Where a tile's picture is drawn, in pixels of this widget."""
-        title = 1.2 * self.fontMetrics().height()
+        title = self._title_height()
         columns = self._columns or self._best_columns(title)
         rows = math.ceil(len(self._tiles) / columns)
         cell_w = (self.width() - _GAP * (columns - 1)) / columns
@@ -184,6 +184,10 @@ class TileGallery(QWidget):
             self._draw(painter, tile, self.place(index))
         painter.end()
 
+    def _title_height(self) -> float:
+        lines = max((tile.title.count("\n") + 1 for tile in self._tiles), default=1)
+        return (lines + 0.2) * self.fontMetrics().height()
+
     def _best_columns(self, title: float) -> int:
         """The number of columns that makes the smallest tile largest."""
         best, largest = 1, 0.0
@@ -208,8 +212,9 @@ class TileGallery(QWidget):
     def _draw(self, painter: QPainter, tile: Tile, place: QRectF) -> None:
         metrics = painter.fontMetrics()
         grey = np.ascontiguousarray(tile.grey)
-        rows, columns = grey.shape
-        image = QImage(grey.data, columns, rows, columns, QImage.Format.Format_Grayscale8)
+        rows, columns = grey.shape[:2]
+        kind = QImage.Format.Format_Grayscale8 if grey.ndim == 2 else QImage.Format.Format_RGB888
+        image = QImage(grey.data, columns, rows, grey.strides[0], kind)
         painter.drawImage(place, image)
         scale = place.width() / tile.box.width
 
@@ -220,10 +225,11 @@ class TileGallery(QWidget):
             )
 
         painter.setPen(self.palette().windowText().color())
-        title = metrics.elidedText(
-            tile.title, Qt.TextElideMode.ElideMiddle, max(60, int(place.width()) + _GAP)
-        )
-        painter.drawText(QPointF(place.left(), place.top() - metrics.descent() - 1), title)
+        baseline = place.top() - metrics.descent() - 1
+        for number, line in enumerate(reversed(tile.title.split("\n"))):
+            room = max(60, int(place.width()) + _GAP)
+            words = metrics.elidedText(line, Qt.TextElideMode.ElideMiddle, room)
+            painter.drawText(QPointF(place.left(), baseline - number * metrics.height()), words)
         painter.setClipRect(place)
         painter.setBrush(Qt.BrushStyle.NoBrush)
         for radius in tile.rings:

@@ -29,9 +29,8 @@ from napari_mep.widgets._compare_state import ViewState
 __all__ = ["CompareViews"]
 
 _SPACING_PX = 6
-_MOST_BARS = 4
 _COLORBAR_PX = (14, 130)
-_MARK_COLOUR = "#56b4e9"  # as the accent on a dark theme
+_MARK_COLOURS = ("#56b4e9", "#ffffff")  # the accent of the pages; of the curtain
 _MARK_WIDTH = 0.004  # of the width of the field
 
 
@@ -177,11 +176,15 @@ class CompareViews(QObject):
         if not self._view.pairwise or not self._shown:
             return
         like = self._shown[0]
-        lines = np.concatenate([self._marks, self._curtain_A()]) / angstrom_per_unit(like)[1:]
+        curtain = self._curtain_A()
+        lines = np.concatenate([self._marks, curtain]) / angstrom_per_unit(like)[1:]
+        colours = np.repeat(_MARK_COLOURS, (len(self._marks), len(curtain)))
         vectors = np.stack([lines[:, 0], lines[:, 1] - lines[:, 0]], axis=1)
         if self._drawn is not None:
             if any(layer.unique_id == self._drawn.unique_id for layer in self._viewer.layers):
                 self._drawn.data = vectors
+                if len(vectors):
+                    self._drawn.edge_color = colours
             return
         if not len(vectors):
             return
@@ -192,7 +195,7 @@ class CompareViews(QObject):
             ndim=2,
             name="marks",
             edge_width=_MARK_WIDTH * float(width),
-            edge_color=_MARK_COLOUR,
+            edge_color=colours,
             vector_style="line",
             opacity=0.8,
             units=tuple(str(unit) for unit in like.units[1:]),
@@ -271,6 +274,9 @@ class CompareViews(QObject):
     def _differences(self, layers: Mapping[str, Any]) -> list[tuple[Any, float]]:
         """The reference, and each result minus the reference with common symmetric limits."""
         reference = self._prepared.reference
+        labels = dict(
+            zip((v.key for v in self._prepared.volumes), self._prepared.labels, strict=True)
+        )
         shown = [self._stand_in(reference, layers)]
         # A hidden layer is not written to by its run: one that grows stays in sight.
         running = [r for r in self._prepared.results if is_running(layers[r.key])]
@@ -281,7 +287,7 @@ class CompareViews(QObject):
         for result, difference in known:
             layer = self._add(
                 f"difference {result.key}",
-                f"{result.name} \N{MINUS SIGN} {reference.name}",
+                f"{labels[result.key]} \N{MINUS SIGN} {labels[reference.key]}",
                 difference,
                 layers[reference.key],
                 limits=(-limit, limit),
@@ -378,8 +384,7 @@ class CompareViews(QObject):
         for layer in self._shown:
             layer.name_overlay.visible = True
         grid, bar = viewer.canvas.grid, viewer.canvas.overlays.scale_bar
-        # In this order: a bar that becomes visible in a grid has no drawing for each panel yet,
-        # and napari 0.9 looks for one.
+        # All panels have one scale, and one bar: words and a bar in each would not fit small ones.
         bar.gridded, bar.visible = False, True
         side = self._view in (View.SIDE, View.DIFFERENCE) and len(self._shown) > 1
         if side:
@@ -390,8 +395,6 @@ class CompareViews(QObject):
             grid.shape = grid_shape(len(self._shown), tuple(viewer.canvas.size))
             grid.spacing = _SPACING_PX
         grid.enabled = side
-        # All panels have one scale; in many small ones, a bar in each only takes room and time.
-        bar.gridded = side and len(self._shown) <= _MOST_BARS
         self._show_depth()
 
     def show_depth(self) -> None:
@@ -415,7 +418,7 @@ class CompareViews(QObject):
         if self._view is not View.DIFFERENCE or not self._limit_rad_per_A:
             return ""
         limit = f"{self._limit_rad_per_A:.2g}"
-        return f", colours from \N{MINUS SIGN}{limit} to +{limit} rad/Å"
+        return f"\ncolours from \N{MINUS SIGN}{limit} to +{limit} rad/Å"
 
     def _clear(self) -> None:
         """Take back all but camera, grid and depth."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QElapsedTimer, QEvent, Qt, QTimer, Signal
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import (
-    QGroupBox,
     QLabel,
     QVBoxLayout,
     QWidget,
@@ -33,6 +32,7 @@ from napari_mep.widgets._compare_links import Linked
 from napari_mep.widgets._compare_looks import View
 from napari_mep.widgets._compare_prepare import Candidate, Prepared, prepare
 from napari_mep.widgets._compare_queue import QueuePanel
+from napari_mep.widgets._compare_scene import Scene
 from napari_mep.widgets._compare_source import SourceField
 from napari_mep.widgets._compare_views import CompareViews
 from napari_mep.widgets._scroll import VerticalScrollArea
@@ -88,8 +88,10 @@ class CompareWidget(QWidget):
         self.choice = Choice(viewer)
         self.bar = ViewBar()
         self.runs = QueuePanel(self.queue, self._plan_record)
-        self.inspector = Inspector(self.runs, "Baselines")
         self.scan = SourceField(viewer)
+        self.inspector = Inspector(
+            {"Volumes": _ChoosingPage(self.choice, self.scan)}, {"Baselines": self.runs}
+        )
         self.message = QLabel()
         self.message.setWordWrap(True)
         self.message.setVisible(False)
@@ -168,16 +170,8 @@ class CompareWidget(QWidget):
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(4, 4, 4, 4)
-        for title, *parts in (
-            ("Volumes", self.choice, self.scan),
-            ("View", self.bar, self.message),
-        ):
-            box = QGroupBox(title)
-            layout = QVBoxLayout(box)
-            layout.setContentsMargins(6, 4, 6, 4)
-            for part in parts:
-                layout.addWidget(part)
-            column.addWidget(box)
+        for part in (self.bar, self.message, self.choice.report):
+            column.addWidget(part)
         column.addWidget(self.inspector, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
@@ -356,6 +350,23 @@ class CompareWidget(QWidget):
         """What the first compared layer that has a plan remembers."""
         records = (volume.candidate.record for volume in self._prepared.volumes)
         return next((dict(record) for record in records if record.get("plan")), {})
+
+
+class _ChoosingPage(QWidget):
+    """The page on which volumes, corrections and the scan are chosen."""
+
+    tool = ""
+
+    def __init__(self, *parts: QWidget) -> None:
+        super().__init__()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 4, 0, 0)
+        for part in parts:
+            layout.addWidget(part)
+        layout.addStretch(1)
+
+    def show_scene(self, scene: Scene) -> None:
+        """Nothing here depends on where one looks."""
 
 
 def _timer(owner: CompareWidget, milliseconds: int, slot: Any) -> QTimer:
