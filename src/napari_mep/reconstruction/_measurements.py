@@ -191,7 +191,7 @@ def disk(request: Request) -> Proposal:
 def vacuum(request: Request) -> Proposal:
     """The disk of a pattern without specimen."""
     if request.vacuum is None:
-        raise DataError("vacuum pattern: choose a .npy file with a pattern without specimen")
+        raise DataError("vacuum pattern: choose a pattern or scan without specimen")
     shape = tuple(int(n) for n in request.opened.patterns.shape[2:])
     if request.vacuum.shape != shape:
         raise DataError(

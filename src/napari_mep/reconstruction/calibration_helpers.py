@@ -102,7 +102,7 @@ HELPERS: Mapping[str, Helper] = MappingProxyType(
         ),
         "vacuum": Helper(
             "Vacuum probe…",
-            "The same from a pattern without specimen, a .npy file.",
+            "The same from a pattern or scan without specimen.",
             (),
             measurements.vacuum,
         ),
