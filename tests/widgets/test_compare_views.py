@@ -207,8 +207,10 @@ def test_without_the_depth_link_the_others_keep_their_slice(viewer, views):
 
 def test_differences_have_equal_limits_on_both_sides(viewer, views):
     prepared = prepared_of(viewer)
+    viewer.layers["truth"].interpolation2d = "cubic"
     views.show(View.DIFFERENCE, prepared, layers_of(viewer), Options())
     reference, first, second = views.shown
+    assert str(first.interpolation2d) == "cubic"  # as smooth as what it is compared with
     assert reference.name == "truth"
     assert first.name == "thin − truth"
     expected = viewer.layers["thin"].data - viewer.layers["truth"].data

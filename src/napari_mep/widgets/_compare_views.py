@@ -31,7 +31,7 @@ __all__ = ["CompareViews"]
 _SPACING_PX = 6
 _COLORBAR_PX = (14, 130)
 _MARK_COLOURS = ("#56b4e9", "#ffffff")  # the accent of the pages; of the curtain
-_MARK_WIDTH = 0.004  # of the width of the field
+_MARK_WIDTH = 0.002  # of the width of the field
 
 
 class CompareViews(QObject):
@@ -368,6 +368,7 @@ class CompareViews(QObject):
             **placement(volume, like),
             contrast_limits=limits,
             colormap=colormap,
+            interpolation2d=str(like.interpolation2d),
             metadata={MARK: role},
         )
         self._made[role] = layer
