@@ -83,6 +83,7 @@ class ViewBar(QWidget):
         self.leave_button.clicked.connect(lambda: self.view_chosen.emit(View.NONE))
         grid.addWidget(self.leave_button, 1, 2)
         self._build_options()
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
