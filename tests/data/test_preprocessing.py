@@ -296,7 +296,7 @@ def test_a_detector_that_no_memory_holds_is_refused_with_its_size():
     with pytest.raises(PlanError, match="give at most 8192 pixels") as caught:
         PreprocessingPlan.parse({"detector_pixels": 10**400})
     assert len(str(caught.value)) < 200
-    with pytest.raises(PlanError, match=r"detector_pixels = 1: .*greater than or equal to 2"):
+    with pytest.raises(PlanError, match=r"detector_pixels = 1: must be at least 2"):
         PreprocessingPlan.parse({"detector_pixels": 1})
 
 

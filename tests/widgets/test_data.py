@@ -458,7 +458,7 @@ def test_preprocessing_is_edited_previewed_and_reset(widget, scan, qtbot):
     ("name", "text", "reason"),
     [
         ("bin_detector", "two", "'two' is no number"),
-        ("bin_detector", "0", "greater than or equal to 1"),
+        ("bin_detector", "0", "must be at least 1"),
         ("scan_rows", "5", "2 numbers needed"),
         ("scan_rows", "5, 2", "two whole numbers"),
         ("scan_every", "1.5", "whole numbers"),

@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from napari_mep.data._quantities import FLAGS, QUANTITIES, REQUIRED, check_value
+from napari_mep.data._validation import in_words
 from napari_mep.data.preprocessing import PreprocessingPlan, toml_value
 from napari_mep.errors import CalibrationError, PlanError
 
@@ -96,7 +97,7 @@ class Calibration(BaseModel):
         where = ".".join(str(part) for part in problems[0]["loc"])
         if problems[0]["type"] == "extra_forbidden":
             raise CalibrationError(_unknown_message(where, "calibration"))
-        raise CalibrationError(f"calibration: {where}: {problems[0]['msg']}")
+        raise CalibrationError(f"calibration: {where}: {in_words(problems[0])}")
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from napari_mep.data._validation import in_words
 from napari_mep.errors import PlanError
 
 if TYPE_CHECKING:
@@ -113,9 +114,8 @@ class PreprocessingPlan(BaseModel):
         if first["type"] == "extra_forbidden":
             known = ", ".join(cls.model_fields)
             raise PlanError(f"{source}: unknown key '{where}'; known: {known}")
-        reason = first["msg"].removeprefix("Value error, ")
         given = reprlib.repr(first.get("input"))
-        raise PlanError(f"{source}: {where} = {given}: {reason}")
+        raise PlanError(f"{source}: {where} = {given}: {in_words(first)}")
 
     def replace(self, **changes: Any) -> PreprocessingPlan:
         """Validated copy with changes."""

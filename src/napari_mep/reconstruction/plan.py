@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from napari_mep.data._validation import in_words
 from napari_mep.data.preprocessing import PreprocessingPlan
 from napari_mep.errors import PlanError
 
@@ -281,27 +282,6 @@ class ReconstructionPlan(_Frozen):
         return self.parse({**self.model_dump(), **changes})
 
 
-_ALLOWED = {
-    "greater_than": "must be more than {gt:g}",
-    "greater_than_equal": "must be at least {ge:g}",
-    "less_than": "must be less than {lt:g}",
-    "less_than_equal": "must be at most {le:g}",
-    "finite_number": "must be a finite number",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
-    "string_type": "must be text",
-    "literal_error": "must be {expected}",
-    "model_type": "must be a table of settings",
-    "missing": "is missing",
-}
-"""What pydantic's types of error ask for, in words for people who do not know pydantic."""
-
-
 def describe_validation_error(err: ValidationError) -> str:
     """First problem of a pydantic error as one line: field, value and what is allowed."""
     first = err.errors(include_url=False)[0]
@@ -310,8 +290,4 @@ def describe_validation_error(err: ValidationError) -> str:
         return f"unknown key '{where}'; remove it or check its spelling"
     value = first.get("input")
     shown = f" = {value!r}" if isinstance(value, (int, float, str, bool)) else ""
-    if first["type"] in _ALLOWED:
-        said = _ALLOWED[first["type"]].format(**first.get("ctx", {}))
-    else:
-        said = first["msg"].removeprefix("Value error, ")
-    return f"{where}{shown}: {said}"
+    return f"{where}{shown}: {in_words(first)}"
