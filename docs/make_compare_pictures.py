@@ -2,7 +2,7 @@
 
     scripts/with-display.sh .venv/bin/python docs/make_compare_pictures.py
 
-The scan is simulated and reconstructed on the first run (under five minutes of one core) and kept
+The scan is simulated and reconstructed on the first run (14 minutes of one busy core) and kept
 under runs/compare.
 """
 
@@ -22,15 +22,18 @@ from qtpy.QtWidgets import QApplication
 from napari_mep._reader import read_layers
 from napari_mep.evaluation import load_volume
 from napari_mep.widgets._compare_looks import View
+from napari_mep.widgets._compare_scene import box_of
 from napari_mep.widgets._compare_tiles import Box
 
 ROOT = Path(__file__).parents[1]
 CACHE = ROOT / "runs" / "compare"
 IMAGES = ROOT / "docs" / "images"
 SIZE_PX = (1680, 1060)
-DOCK_PX = 560
-COLOURS = 160
+DOCK_PX = 580
+COLOURS = 192
 DEPTH_A = 7.2
+SCAN = "40x40"
+FILL = 0.99  # of a panel that the field takes
 RESULTS = {
     "LSQ-ML": ("lsq-ml", "--preset", "tuned"),
     "PtyRAD Adam": ("ptyrad-adam", "--preset", "tuned"),
@@ -42,7 +45,7 @@ RESULTS = {
 def main() -> None:
     """Make all pictures."""
     scan = CACHE / "srtio3.zarr"
-    run("simulate", "srtio3", "-o", scan, "--dose", "1e5", unless=scan)
+    run("simulate", "srtio3", "-o", scan, "--dose", "1e5", "--scan", SCAN, unless=scan)
     results = {}
     for name, (method, *options) in RESULTS.items():
         result = CACHE / f"{method}-{options[-1]}.ome.zarr"
@@ -54,49 +57,67 @@ def main() -> None:
     viewer.window.resize(*SIZE_PX)
     truth = load_volume(scan)
     place = {"units": ("angstrom",) * 3, "axis_labels": ("z", "y", "x")}
+    look = {"interpolation2d": "bicubic", **place}
     viewer.add_image(
-        truth.data, name="truth", scale=truth.voxel_size_A, translate=truth.origin_A, **place
+        truth.data, name="truth", scale=truth.voxel_size_A, translate=truth.origin_A, **look
     )
     for name, result in results.items():
         ((data, settings, _),) = read_layers(str(result))
-        viewer.add_image(data, **(settings | {"name": name}))
+        viewer.add_image(data, **(settings | {"name": name, "interpolation2d": "bicubic"}))
     dock, widget = viewer.window.add_plugin_dock_widget("napari-mep", "Compare")
     dock.setMinimumWidth(DOCK_PX)
-    widget.scan.setText(
-        str(scan.relative_to(Path.cwd())) if scan.is_relative_to(Path.cwd()) else ""
-    )
-    widget.scan.editingFinished.emit()
     wait(lambda: len(widget.prepared.volumes) == 1 + len(results) and not widget.busy)
     viewer.dims.set_point(0, DEPTH_A)
     inspector = widget.inspector
+    shared = box_of(widget.prepared.results[0].on_grid)  # where a scan position was
 
     widget.show_view(View.SIDE)
+    fill(viewer, shared, panels=2)
     inspector.tabs.setCurrentWidget(inspector.depth)
     inspector.width_box.setValue(0.6)
     column = brightest(truth)
     inspector.set_point(*column)
     save(viewer, "compare-side-by-side")
 
+    widget.show_view(View.CURTAIN)
+    fill(viewer, shared)
     inspector.tabs.setCurrentWidget(inspector.profile)
-    inspector.set_line((column[0], truth.origin_A[2] + 2), (column[0], truth.origin_A[2] + 10.5))
+    inspector.set_line((column[0], shared.left + 0.5), (column[0], shared.right - 0.5))
     save(viewer, "compare-profile")
 
+    widget.show_view(View.SIDE)
+    fill(viewer, shared, panels=2)
     inspector.tabs.setCurrentWidget(inspector.spectrum)
-    inspector.set_region(Box(0.6, 0.6, 12.4, 12.4))
     save(viewer, "compare-fft")
 
     widget.show_view(View.DIFFERENCE)
+    fill(viewer, shared, panels=2)
     inspector.tabs.setCurrentWidget(inspector.table)
     wait(lambda: len(inspector.table.rows) == len(results) and not inspector.table.busy)
     save(viewer, "compare-difference")
 
-    widget.show_view(View.CURTAIN)
+    widget.show_view(View.FLICKER)
+    widget.views.set_flicker_interval(0)
+    fill(viewer, shared)
     inspector.tabs.setCurrentWidget(inspector.pattern)
+    inspector.pattern.minus.setChecked(True)
     wait(lambda: inspector.pattern.patterns is not None and not inspector.pattern.busy)
     save(viewer, "compare-diffraction")
     inspector.table.save_figure(CACHE / "figure.png")
     wait(lambda: not inspector.table.busy)
     viewer.close()
+
+
+def fill(viewer: Any, field: Box, *, panels: int = 1) -> None:
+    """Zoom until a field fills the canvas, or each of its panels, along the longer side."""
+    wait(lambda: True)
+    height, width = viewer.canvas.size
+    viewer.scene.camera.center = (
+        0,
+        (field.top + field.bottom) / 2,
+        (field.left + field.right) / 2,
+    )
+    viewer.scene.camera.zoom = max(height / field.height, width / field.width) / panels / FILL
 
 
 def run(*arguments: object, unless: Path) -> None:

@@ -119,7 +119,7 @@ class DepthPanel(QWidget):
             for axis in (1, 2)
             for label, volume in zip(labels, volumes, strict=True)
         ]
-        self.cuts.set_tiles(tiles, columns=len(volumes) if len(volumes) <= 3 else 0)
+        self.cuts.set_tiles(tiles, columns=len(volumes) if len(volumes) <= 4 else 0)
 
     def _cut(
         self, label: str, volume: PhaseVolume, scene: Scene, axis: int, low: float, high: float
