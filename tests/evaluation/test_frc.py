@@ -54,6 +54,23 @@ def test_the_crossing_is_interpolated():
     assert curve.crossing_invA(0.2) == 3.0
 
 
+def test_rings_between_the_lattice_frequencies_of_a_crystal_do_not_count():
+    """There is nothing but noise in them, of the volume or of rounding."""
+    y, x = np.mgrid[:96, :96] * 0.2
+    distance = np.hypot((y + 1.95) % 3.9 - 1.95, (x + 1.95) % 3.9 - 1.95)
+    crystal = np.exp(-((distance / 0.4) ** 2))
+    noisy = crystal + 0.03 * np.random.default_rng(3).normal(size=crystal.shape)
+    result = fourier_correlation(noisy, crystal, PIXEL)
+    assert result.frequency_invA[0] == pytest.approx(1 / 3.9, rel=0.3)
+    assert result.crossing_invA() > 1
+    # What is lost does count: the reference has it.
+    k = np.hypot(*np.meshgrid(np.fft.fftfreq(96, 0.2), np.fft.fftfreq(96, 0.2)))
+    blurred = np.fft.ifft2(np.fft.fft2(noisy) * (k < 0.6)).real
+    assert fourier_correlation(blurred, crystal, PIXEL).crossing_invA() == pytest.approx(
+        0.6, abs=0.1
+    )
+
+
 def test_the_constant_of_a_slice_does_not_count():
     """No diffraction pattern tells it."""
     a = np.random.default_rng(4).normal(size=(8, 32, 32))

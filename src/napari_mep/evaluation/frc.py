@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import maximum_filter1d
 
 from napari_mep.errors import DataError
 from napari_mep.evaluation.resample import common_grid, sample_on
@@ -13,6 +14,8 @@ from napari_mep.volume import PhaseVolume
 __all__ = ["FourierCorrelation", "compare_frc", "fourier_correlation"]
 
 _LOBE = 2  # half the width of the main lobe of a Hann window in frequency steps
+# A ring is empty with less than this share of the strongest one that is no further away.
+_EMPTY, _NEARBY_INVA = 0.01, 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +66,7 @@ class FourierCorrelation:
 
 
 def fourier_correlation(
-    a: np.ndarray, b: np.ndarray, voxel_size_A: tuple[float, ...]
+    a: np.ndarray, reference: np.ndarray, voxel_size_A: tuple[float, ...]
 ) -> FourierCorrelation:
     """Fourier ring correlation of images, Fourier shell correlation of volumes.
 
@@ -71,12 +74,13 @@ def fourier_correlation(
     multiplied with a Hann window along y and x, so that the edges of the field do not correlate.
     Rings are as wide as the coarsest frequency step and end at the lateral Nyquist frequency. The
     zero frequency and the two rings around it are left out: that is as far as the window spreads
-    what was just removed. Along a coarse depth axis the spectrum ends earlier, so that the outer
-    shells of a volume are only belts.
+    what was just removed. So are rings in which the reference holds next to nothing, as between the
+    lattice frequencies of a crystal: of those the correlation only tells the noise. Along a coarse
+    depth axis the spectrum ends earlier, so that the outer shells of a volume are only belts.
 
     Parameters
     ----------
-    a, b : (y, x) or (z, y, x) ndarray
+    a, reference : (y, x) or (z, y, x) ndarray
         On the same grid.
     voxel_size_A : tuple of 2 or 3 floats
         Voxel in angstrom.
@@ -94,6 +98,7 @@ def fourier_correlation(
     ----------
     Saxton and Baumeister, J. Microsc. 127, 127 (1982); Harauz and van Heel, Optik 73, 146 (1986).
     """
+    b = reference
     if a.shape != b.shape or a.ndim != len(voxel_size_A):
         raise DataError(f"shapes {a.shape} and {b.shape}: cannot be correlated; resample one")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
@@ -114,9 +119,12 @@ def fourier_correlation(
         return np.bincount(ring, values.ravel(), minlength=len(number))
 
     both = total((f * g.conj()).real)
-    power = np.sqrt(total(np.abs(f) ** 2) * total(np.abs(g) ** 2))
+    held = total(np.abs(g) ** 2)
+    power = np.sqrt(total(np.abs(f) ** 2) * held)
     kept = np.arange(_LOBE + 1, len(number))
     kept = kept[number[kept] > 0]
+    reach = 2 * round(_NEARBY_INVA / width) + 1
+    kept = kept[held[kept] >= _EMPTY * maximum_filter1d(held[kept], reach, mode="nearest")]
     with np.errstate(invalid="ignore", divide="ignore"):
         correlation = np.where(power > 0, both / power, 0.0)
     return FourierCorrelation(total(radius)[kept] / number[kept], correlation[kept])
