@@ -38,6 +38,19 @@ def test_comes_back(store, volume):
     assert provenance == {"plan": {"method": "mep"}, "seed": 7, "residual": 0.5}
 
 
+def test_the_scan_is_found_when_both_have_moved(tmp_path, volume):
+    here = tmp_path / "here"
+    scan = here / "scans" / "a.zarr"
+    store = here / "out" / "r.ome.zarr"
+    write_reconstruction(store, volume, {"dataset_path": str(scan)}, name="r")
+    assert str(tmp_path) not in (store / "zarr.json").read_text()  # nobody's business
+    assert read_reconstruction(store)[1] == {"dataset_path": str(scan)}
+    here.rename(tmp_path / "there")
+    moved = tmp_path / "there" / "out" / "r.ome.zarr"
+    found = read_reconstruction(moved)[1]["dataset_path"]
+    assert found == str(tmp_path / "there" / "scans" / "a.zarr")
+
+
 def test_layout(store):
     metadata = json.loads((store / "zarr.json").read_text())
     assert metadata["zarr_format"] == 3
@@ -166,7 +179,7 @@ def test_missing_folders_are_made(tmp_path, volume):
 
 def test_interrupted_write_leaves_nothing(tmp_path, volume):
     class Interrupting(dict):
-        def items(self):
+        def get(self, *_):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

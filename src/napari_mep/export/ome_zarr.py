@@ -9,7 +9,8 @@ the translation; this package's own napari reader keeps both.)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ def write_reconstruction(
         (z, y, x) float32, radians.
     provenance : mapping
         What produced it (plan, versions, seed, data fingerprint, residual); kept as JSON, where
-        NaN and infinity become null.
+        NaN and infinity become null. A ``dataset_path`` is kept as seen from the image's folder:
+        so it holds when both are moved, and tells nobody the owner's other folders.
     name : str
         Name of the image.
     overwrite : bool
@@ -96,7 +98,7 @@ def write_reconstruction(
             )
             array[...] = data
         root.attrs["ome"] = _ome_metadata(volume, len(levels), name)
-        root.attrs[ATTRIBUTE] = to_json(provenance)
+        root.attrs[ATTRIBUTE] = to_json(_with_path(provenance, Path(path).parent, _seen_from))
     return Path(path)
 
 
@@ -141,7 +143,7 @@ def read_reconstruction(path: str | Path) -> tuple[PhaseVolume, dict[str, Any]]:
     volume : PhaseVolume
         World coordinates in A.
     provenance : dict
-        Empty if another program wrote the file.
+        Empty if another program wrote the file. Its ``dataset_path`` is absolute.
 
     Raises
     ------
@@ -171,7 +173,9 @@ def read_reconstruction(path: str | Path) -> tuple[PhaseVolume, dict[str, Any]]:
     except READ_ERRORS as err:
         raise ExportError(f"{path}: not a readable OME-Zarr image ({one_line(err)})") from None
     provenance = root.attrs.get(ATTRIBUTE, {})
-    return volume, dict(provenance) if isinstance(provenance, Mapping) else {}
+    if not isinstance(provenance, Mapping):
+        return volume, {}
+    return volume, _with_path(provenance, path.parent, _found_from)
 
 
 def is_reconstruction(path: str | Path) -> bool:
@@ -278,3 +282,23 @@ def _pyramid(data: np.ndarray) -> list[np.ndarray]:
 def _scaled(values: Sequence[float], factors: Sequence[float]) -> tuple[float, float, float]:
     z, y, x = (float(v) * f for v, f in zip(values, factors, strict=True))
     return z, y, x
+
+
+def _with_path(
+    provenance: Mapping[str, Any], folder: Path, changed: Callable[[str, Path], str]
+) -> dict[str, Any]:
+    """The same with the path of the scan changed, if there is one."""
+    path = provenance.get("dataset_path")
+    change = {"dataset_path": changed(path, folder)} if isinstance(path, str) and path else {}
+    return {**provenance, **change}
+
+
+def _seen_from(path: str, folder: Path) -> str:
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # on another drive of a Windows machine
+        return path
+
+
+def _found_from(path: str, folder: Path) -> str:
+    return os.path.abspath(folder / path)

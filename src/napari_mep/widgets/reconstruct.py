@@ -281,7 +281,7 @@ class ReconstructWidget(QWidget):
             self._result = (last.volume, self._record)
 
     def _layer_metadata(self) -> dict[str, Any]:
-        """The record, and where the scan lies on this machine: no business of an exported file."""
+        """The record, and where the scan was opened from."""
         path = self._scan_path
         return dict(self._record) if path is None else self._record | {"dataset_path": str(path)}
 
