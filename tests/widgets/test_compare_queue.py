@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import threading
 import time
@@ -12,14 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari.layers import Image
 
 from napari_mep.data.calibration import Calibration
 from napari_mep.data.dataset import DiffractionDataset
 from napari_mep.data.native import write_dataset
+from napari_mep.data.preprocessing import PreprocessingPlan, preprocess
 from napari_mep.errors import SolverError
 from napari_mep.reconstruction.baselines import BASELINES
 from napari_mep.reconstruction.plan import ReconstructionPlan
 from napari_mep.reconstruction.predicted import volume_residual
+from napari_mep.reconstruction.provenance import provenance
 from napari_mep.reconstruction.snapshot import Snapshot
 from napari_mep.volume import PhaseVolume
 from napari_mep.widgets._compare_baselines import BaselineQueue, baseline_methods
@@ -258,6 +262,17 @@ def test_a_real_run_ends_with_provenance(qtbot, viewer_model, scan):
     again = open_source(scan_source(layer))
     assert again.calibration == open_source(ScanSource(str(scan))).calibration
     assert plan_of(record) == plan
+
+
+def test_a_scan_is_opened_again_with_the_preprocessing_of_its_calibration(scan):
+    binned = PreprocessingPlan(bin_detector=2, scan_rows=(1, 4))
+    plan = ReconstructionPlan(method="gradient")
+    dataset = preprocess(open_source(ScanSource(str(scan))), binned)
+    record = json.loads(json.dumps(provenance(dataset, plan)))
+    layer = Image(np.zeros((2, 4, 4)), metadata={"napari_mep": record})
+    again = open_source(scan_source(layer))
+    assert again.calibration == dataset.calibration
+    np.testing.assert_array_equal(again.counts(), dataset.counts())
 
 
 def test_measured_against_predicted(scan):

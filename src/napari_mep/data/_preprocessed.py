@@ -86,9 +86,20 @@ def preprocessed(dataset: DiffractionDataset, plan: PreprocessingPlan) -> Diffra
         mask=mask,
         truth=dataset.truth,
         probe=dataset.probe,
-        provenance={**dataset.provenance, "preprocessing": _record(dataset, plan)},
+        provenance={**dataset.provenance, **_record(dataset, plan)},
         positions=positions,
     )
+
+
+def as_stored_on_disk(dataset: DiffractionDataset) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Calibration of the scan in the file, and what is done to its patterns as they are read."""
+    steps, patterns = [], dataset.patterns
+    while isinstance(patterns, PreprocessedPatterns):
+        steps.append(patterns.plan.model_dump(mode="json", exclude_defaults=True))
+        patterns = patterns.source
+    if not steps:
+        return dataset.calibration.model_dump(mode="json"), []
+    return dataset.provenance["stored_calibration"], steps[::-1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,8 +302,11 @@ def as_stored(
     return orient_detector(mask, transpose, False, False)
 
 
-def _record(dataset: DiffractionDataset, plan: PreprocessingPlan) -> Any:
-    """What was done, after whatever was done before."""
+def _record(dataset: DiffractionDataset, plan: PreprocessingPlan) -> dict[str, Any]:
+    """What was done, after whatever was done before, and the calibration of the stored scan."""
     changed = plan.model_dump(mode="json", exclude_defaults=True)
     before = dataset.provenance.get("preprocessing")
-    return [*(before if isinstance(before, list) else []), changed]
+    return {
+        "preprocessing": [*(before if isinstance(before, list) else []), changed],
+        "stored_calibration": as_stored_on_disk(dataset)[0],
+    }

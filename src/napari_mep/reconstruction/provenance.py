@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_mep import __version__
+from napari_mep.data._preprocessed import as_stored_on_disk
 from napari_mep.prior.catalogue import load_card
 from napari_mep.reconstruction.baselines.catalogue import baseline_record
 
@@ -52,13 +53,16 @@ def provenance(
     WeightsError
         The prior that the plan names is not there.
     """
+    # Whoever opens the scan again has the file, not what came out of preprocessing it.
+    calibration, steps = as_stored_on_disk(dataset)
     record: dict[str, Any] = {
         "method": plan.method,
         "plan": plan.used(),
         "data": {
             "name": dataset.name,
             "fingerprint": fingerprint or dataset.fingerprint(),
-            "calibration": dataset.calibration.model_dump(mode="json"),
+            "calibration": calibration,
+            **({"preprocessing": steps} if steps else {}),
         },
         "versions": {
             "napari-mep": __version__,

@@ -46,10 +46,13 @@ class ScanSource:
         File or Zarr folder, optionally with ``::/path/in/file``.
     calibration : dict or None
         As a result remembers it; None: what the file says.
+    preprocessing : tuple of dicts
+        What came with the calibration to be done first, in this order.
     """
 
     path: str
     calibration: dict[str, Any] | None = None
+    preprocessing: tuple[dict[str, Any], ...] = ()
 
     @property
     def file(self) -> Path:
@@ -173,7 +176,9 @@ def scan_source(layer: Any) -> ScanSource | None:
     _, _, inner = str(data.get("name", "")).partition("::")
     source = f"{path}::{inner}" if inner and "::" not in str(path) else str(path)
     calibration = data.get("calibration")
-    return ScanSource(source, dict(calibration) if isinstance(calibration, Mapping) else None)
+    if not isinstance(calibration, Mapping):
+        return ScanSource(source)
+    return ScanSource(source, dict(calibration), tuple(data.get("preprocessing", ())))
 
 
 def _world_matrix(layer: Any, affine: np.ndarray | None = None) -> np.ndarray:

@@ -53,14 +53,21 @@ def open_source(source: ScanSource) -> DiffractionDataset:
 
     Raises
     ------
-    DataError, CalibrationError
-        The scan is not there any more, or its calibration is incomplete.
+    DataError, CalibrationError, PlanError
+        The scan is not there any more, its calibration is incomplete, or its preprocessing does
+        not fit.
     """
     from napari_mep.data.calibration import Calibration
+    from napari_mep.data.preprocessing import PreprocessingPlan, preprocess
     from napari_mep.data.readers import open_dataset
 
     known = source.calibration
-    return open_dataset(source.path, None if known is None else Calibration.model_validate(known))
+    if known is None:
+        return open_dataset(source.path)
+    dataset = open_dataset(source.path, Calibration.model_validate(known))
+    for step in source.preprocessing:
+        dataset = preprocess(dataset, PreprocessingPlan.parse(step))
+    return dataset
 
 
 def plan_of(record: Mapping[str, Any]) -> ReconstructionPlan:
