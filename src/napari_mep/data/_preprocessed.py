@@ -97,9 +97,11 @@ def as_stored_on_disk(dataset: DiffractionDataset) -> tuple[dict[str, Any], list
     while isinstance(patterns, PreprocessedPatterns):
         steps.append(patterns.plan.model_dump(mode="json", exclude_defaults=True))
         patterns = patterns.source
-    if not steps:
-        return dataset.calibration.model_dump(mode="json"), []
-    return dataset.provenance["stored_calibration"], steps[::-1]
+    # A view that a measurement laid over patterns changes nothing of their calibration.
+    calibration = dataset.calibration.model_dump(mode="json")
+    if steps:
+        calibration = dataset.provenance.get("stored_calibration", calibration)
+    return calibration, steps[::-1]
 
 
 @dataclass(frozen=True, eq=False)
