@@ -51,7 +51,9 @@ def opened_scan(name: str = "srtio3", **changes: Any) -> OpenedScan:
         beam_energy_keV=300, convergence_semiangle_mrad=21.4, scan_step_A=0.5,
         detector_step_invA=0.08, specimen_thickness_A=12.8,
     )  # fmt: skip
-    dataset = SimpleNamespace(name=name, path=f"{name}.zarr", calibration=calibration)
+    dataset = SimpleNamespace(
+        name=name, path=f"{name}.zarr", calibration=calibration, patterns=None
+    )
     values = {"dataset": dataset, "fingerprint": "f" * 64, "summary": (name,)}
     return OpenedScan(**(values | changes))
 
