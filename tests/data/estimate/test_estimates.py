@@ -65,6 +65,23 @@ def test_a_pixel_among_empty_ones_is_not_called_dead():
     assert not find_bad_pixels(np.zeros((16, 16)), 10).bad.any()
 
 
+def test_dead_pixels_that_hide_each_other_are_found():
+    """One in ten is dead, so many have four and more dead ones around them."""
+    rng = np.random.default_rng(0)
+    k = np.hypot(*np.mgrid[-32:32, -32:32])
+    expected = np.where(k < 14, 50, 0.5 * np.exp(-k / 20) + 0.02)
+    found = marked = there = 0
+    for _ in range(10):
+        mean = rng.poisson(6400 * expected) / 6400
+        dead = rng.random(mean.shape) < 0.1
+        bad = find_bad_pixels(np.where(dead, 0, mean), 6400).bad
+        within = dead & (k < 13)
+        found, there = found + int((bad & within).sum()), there + int(within.sum())
+        marked += int((bad & ~dead).sum())
+    assert found > 0.88 * there
+    assert marked == 0
+
+
 # --- disk -----------------------------------------------------------------------------------------
 
 

@@ -57,7 +57,8 @@ def find_bad_pixels(mean_pattern: NDArray[np.floating], n_patterns: int) -> BadP
         No detector pixel holds a number in every pattern.
     """
     counts = np.asarray(mean_pattern, dtype=np.float64)
-    broken = ~np.isfinite(counts)
+    number = np.isfinite(counts)
+    broken = ~number
     if broken.all():
         raise DataError(
             f"bad pixels: every detector pixel is NaN or infinite in at least one of the "
@@ -68,15 +69,15 @@ def find_bad_pixels(mean_pattern: NDArray[np.floating], n_patterns: int) -> BadP
     low, high = _neighbour_range(total, broken)
     # Second look without the first finds, which may have hidden each other.
     for _ in range(3):
-        dead = (total < _DEAD * low) & (low - total > _SIGMA * np.sqrt(low + 1)) & ~broken
+        dead = (total < _DEAD * low) & (low - total > _SIGMA * np.sqrt(low + 1)) & number
         excess = total - high
         hot = (total > _HOT * high) & (excess > _SIGMA * np.sqrt(high + 1))
-        found = dead | hot | ~np.isfinite(counts)
+        found = dead | hot | ~number
         if (found == broken).all():
             break
         broken = found
         low, high = _neighbour_range(total, broken)
-    hot = hot | ~np.isfinite(counts)
+    hot = hot | ~number
     bad = dead | hot
     summary = (
         f"{int(dead.sum())} dead and {int(hot.sum())} hot of {bad.size} detector pixels "
@@ -87,7 +88,7 @@ def find_bad_pixels(mean_pattern: NDArray[np.floating], n_patterns: int) -> BadP
         summary=summary,
         proof=(
             Picture(
-                np.where(np.isfinite(counts), counts, 0),
+                np.where(number, counts, 0),
                 "mean pattern, bad pixels marked",
                 points=np.argwhere(bad),
                 logarithmic=True,
