@@ -126,10 +126,12 @@ def _benchmark(a: argparse.Namespace) -> None:
 
 def _check_folder(path: Path) -> None:
     """Refuse a place where no folder can be, and a Zarr store, which may be a scan."""
+    from napari_mep.data._store import is_store
+
     if path.exists() and not path.is_dir():
         raise ExportError(f"output {path}: is a file; name a folder")
     for folder in (path.absolute(), *path.absolute().parents):
-        if any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray")):
+        if is_store(folder):
             raise ExportError(
                 f"output {path}: {folder} is a Zarr store, a scan or an image; name another folder"
             )

@@ -23,6 +23,7 @@ __all__ = [
     "READ_ERRORS",
     "atomic_directory",
     "check_target",
+    "is_store",
     "missing_chunks",
     "one_line",
     "to_json",
@@ -72,6 +73,11 @@ def missing_chunks(array: Any) -> int:
     return 0 if files == expected else int(array.nchunks - array.nchunks_initialized)
 
 
+def is_store(path: Path) -> bool:
+    """Whether a folder is a Zarr array or group of either version."""
+    return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+
+
 def check_target(path: str | Path, overwrite: bool = False) -> Path:
     """Refuse a place where a Zarr store cannot or must not be written; touches nothing.
 
@@ -95,8 +101,7 @@ def check_target(path: str | Path, overwrite: bool = False) -> Path:
     path = Path(path).absolute()
     try:
         if path.exists() or path.is_symlink():
-            store = any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
-            if not store:
+            if not is_store(path):
                 raise ExportError(f"output {path}: exists and is no Zarr store; choose another")
             if not overwrite:
                 raise ExportError(

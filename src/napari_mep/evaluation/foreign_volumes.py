@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -219,16 +220,16 @@ def _equal_thickness(path: Path, thicknesses: np.ndarray) -> float:
     return float(positive.mean())
 
 
-class _Matlab:
+class _Matlab(ABC):
     """What `_fold_slice` asks a file of either version for; arrays in MATLAB's own axis order."""
 
+    @abstractmethod
     def get(self, path: str) -> Any:
         """The array at a path, None if there is none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cells(self, path: str) -> list[np.ndarray]:
         """The arrays of a cell array."""
-        raise NotImplementedError
 
     def numbers(self, *paths: str) -> np.ndarray | None:
         """The first of these arrays that is there, flat."""

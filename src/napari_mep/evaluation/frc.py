@@ -98,15 +98,18 @@ def fourier_correlation(
     ----------
     Saxton and Baumeister, J. Microsc. 127, 127 (1982); Harauz and van Heel, Optik 73, 146 (1986).
     """
-    b = reference
-    if a.shape != b.shape or a.ndim != len(voxel_size_A):
-        raise DataError(f"shapes {a.shape} and {b.shape}: cannot be correlated; resample one")
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+    if a.shape != reference.shape or a.ndim != len(voxel_size_A):
+        raise DataError(
+            f"shapes {a.shape} and {reference.shape}: cannot be correlated; resample one"
+        )
+    if not (np.isfinite(a).all() and np.isfinite(reference).all()):
         raise DataError("volumes have values that are not finite, nothing to correlate")
     window = np.hanning(a.shape[-2] + 2)[1:-1, None] * np.hanning(a.shape[-1] + 2)[None, 1:-1]
     window /= window.mean()
-    means = ((v * window).mean(axis=(-2, -1), keepdims=True, dtype=np.float64) for v in (a, b))
-    f, g = (np.fft.fftn((v - m) * window) for v, m in zip((a, b), means, strict=True))
+    means = (
+        (v * window).mean(axis=(-2, -1), keepdims=True, dtype=np.float64) for v in (a, reference)
+    )
+    f, g = (np.fft.fftn((v - m) * window) for v, m in zip((a, reference), means, strict=True))
     axes = [np.fft.fftfreq(n, d) for n, d in zip(a.shape, voxel_size_A, strict=True)]
     radius = np.sqrt(sum(k**2 for k in np.meshgrid(*axes, indexing="ij", sparse=True)))
     width = max(1 / (n * d) for n, d in zip(a.shape, voxel_size_A, strict=True) if n > 1)
