@@ -50,9 +50,15 @@ def _problem(s=1, detector=(12, 10), masked=True, electrons=2000.0):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("s", [1, 2, 3])
 @pytest.mark.parametrize("masked", [True, False])
-def test_gradient_is_the_finite_difference(kind, s, masked):
+@pytest.mark.parametrize("shifted", [True, False])
+def test_gradient_is_the_finite_difference(kind, s, masked, shifted):
     model, phase, counts = _problem(s, masked=masked)
-    gradient = model.likelihood(phase, POSITIONS, counts, kind).gradient
+    shifts = 0.4 * torch.rand(len(POSITIONS), 2, dtype=torch.float64) if shifted else None
+
+    def likelihood(phase):
+        return model.likelihood(phase, POSITIONS, counts, kind, shifts_px=shifts)
+
+    gradient = likelihood(phase).gradient
     generator = torch.Generator().manual_seed(99)
     scale = float(gradient.norm())
     assert scale > 0
@@ -61,10 +67,7 @@ def test_gradient_is_the_finite_difference(kind, s, masked):
         direction /= direction.norm()
         step = 1e-4
         # five-point formula: its own error stays below the tolerance
-        values = [
-            float(model.likelihood(phase + h * step * direction, POSITIONS, counts, kind).value)
-            for h in (-2, -1, 1, 2)
-        ]
+        values = [float(likelihood(phase + h * step * direction).value) for h in (-2, -1, 1, 2)]
         difference = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * step)
         assert float((gradient * direction).sum()) == pytest.approx(
             difference, rel=1e-6, abs=1e-8 * scale

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_mep.physics.detector import bin_intensities
 from napari_mep.physics.multislice import MultisliceModel
 from napari_mep.physics.optics import interaction_constant
 from napari_mep.physics.probe import Aberrations, probe_fourier, probe_from_array
@@ -109,6 +110,19 @@ def test_sub_pixel_positions_shift_the_probe_exactly():
     torch.testing.assert_close(
         shifted[0], reference[0][low][:, low], atol=1e-7 * float(reference.max()), rtol=0
     )
+
+
+def test_shifted_patterns_are_the_far_field_moved_before_it_is_collected():
+    # On a window three times as wide a third of a detector pixel is one sample of the far field.
+    model = _model(s=3)
+    fine = dataclasses.replace(model, detector_shape=(72, 60), oversampling=1)
+    far = fine.intensities(_phase(), POSITIONS)
+    shifts = np.array([(1.0, -2.0), (0.0, 1.0), (-1.0, 3.0)])
+    moved = torch.stack(
+        [p.roll(tuple(int(n) for n in s), (0, 1)) for p, s in zip(far, shifts, strict=True)]
+    )
+    seen = model.intensities(_phase(), POSITIONS, shifts_px=shifts / 3)
+    torch.testing.assert_close(seen, bin_intensities(moved, 3))
 
 
 def _tiled(phase: torch.Tensor) -> torch.Tensor:

@@ -85,6 +85,7 @@ def make_dataset() -> Callable[..., DiffractionDataset]:
         crop: tuple[int, int] | None = None,
         mask: np.ndarray | None = None,
         probe: np.ndarray | None = None,
+        shifts_px: np.ndarray | None = None,
         **changes: Any,
     ) -> DiffractionDataset:
         calibration = Calibration(**(CALIBRATION | changes))
@@ -107,7 +108,9 @@ def make_dataset() -> Callable[..., DiffractionDataset]:
             scan_shape, calibration.scan_step_yx_A, calibration.scan_rotation_deg
         )
         patterns = model.intensities(
-            strength * _specimen(), np.asarray(positions) / PIXEL_A + CORNER
+            strength * _specimen(),
+            np.asarray(positions) / PIXEL_A + CORNER,
+            shifts_px=shifts_px,
         )
         counts = torch.fft.fftshift(patterns, dim=(1, 2)).numpy()
         if seed is not None:

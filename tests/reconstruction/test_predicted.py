@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_mep.data.preprocessing import PreprocessingPlan, preprocess
 from napari_mep.errors import PlanError
-from napari_mep.reconstruction.predicted import predicted_patterns
+from napari_mep.physics.noise import expected_residual_floor
+from napari_mep.reconstruction.predicted import predicted_patterns, volume_residual
 from napari_mep.volume import PhaseVolume
 from tests.reconstruction.conftest import CORNER, DETECTOR, PIXEL_A, SLICE_A
 
@@ -62,3 +64,15 @@ def test_pixels_that_the_detector_cannot_reach_are_refused(dataset, plan):
     coarse = PhaseVolume(np.zeros((2, 8, 8)), (SLICE_A, 0.9, 0.9))
     with pytest.raises(PlanError, match="pixel_size_A"):
         predicted_patterns(dataset, plan, coarse, [0])
+
+
+def test_the_residual_of_the_truth_is_that_of_noise_where_patterns_are_centred(
+    make_dataset, plan, volume
+):
+    """Interpolating patterns would leave a misfit of its own, the same for every volume."""
+    lies_at = np.array([0.4, -0.3])
+    settings = {"shifts_px": np.tile(lies_at, (72, 1)), "electrons": 1e5}
+    scan, expected = make_dataset(**settings, seed=3), make_dataset(**settings)
+    centred = preprocess(scan, PreprocessingPlan(centre_px=tuple(DETECTOR // 2 + lies_at)))
+    floor = expected_residual_floor(expected.counts())
+    assert volume_residual(centred, plan, volume) == pytest.approx(floor, rel=0.05)

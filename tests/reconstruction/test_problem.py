@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from napari_mep.data._preprocessed import as_stored
+from napari_mep.data.preprocessing import PreprocessingPlan, preprocess
 from napari_mep.errors import PlanError
 from napari_mep.physics.probe import Aberrations, probe_fourier
 from napari_mep.reconstruction.problem import Interrupted, build_problem
@@ -80,6 +82,46 @@ def test_truth_explains_noise_free_data(dataset, plan, specimen):
 def test_noise_floor_is_the_residual_of_the_truth(make_dataset, plan, specimen):
     problem = build_problem(make_dataset(electrons=3e3, seed=1), plan, device=CPU)
     assert problem.residual_floor == pytest.approx(_residual_at_truth(specimen, problem), rel=0.05)
+
+
+@pytest.mark.parametrize(("transpose", "flip_y"), [(False, False), (True, False), (True, True)])
+@pytest.mark.parametrize("electrons", [3e3, 1e6])
+def test_electrons_stay_counted_where_patterns_are_centred(
+    make_dataset, plan, specimen, electrons, transpose, flip_y
+):
+    """Fractions of a pixel are modelled and not interpolated: the truth leaves counting noise."""
+    middle, drift = np.array([0.3, -1.6]), np.array([[0.11, -0.27], [0.05, 0.09]])
+    row, column = np.mgrid[:8, :9].reshape(2, -1, 1) - np.array([3.5, 4.0]).reshape(2, 1, 1)
+    as_stored_px = middle + row * drift[0] + column * drift[1]
+    as_seen = as_stored_px[:, ::-1] if transpose else as_stored_px
+    as_seen = as_seen * (-1 if flip_y else 1, 1)
+    seen = make_dataset(shifts_px=as_seen, electrons=electrons, seed=1)
+    flags = {"detector_transpose": transpose, "detector_flip_y": flip_y}
+    stored = dataclasses.replace(
+        seen,
+        patterns=as_stored(seen.patterns, transpose, flip_y, False),
+        calibration=seen.calibration.model_copy(update=flags),
+    )
+    centring = PreprocessingPlan(centre_px=tuple(16 + middle), descan_px=tuple(drift.ravel()))
+    # A plan laid over that of the calibration file, as a user does who looks at a part of a scan.
+    part = PreprocessingPlan(scan_rows=(1, 8), scan_columns=(2, 9))
+    problem = build_problem(preprocess(preprocess(stored, centring), part), plan, device=CPU)
+
+    assert np.abs(problem.shifts_px).max() <= 0.5
+    assert np.array_equal(problem.counts, problem.counts.round())
+    assert problem.likelihood == "poisson"
+    # What drifted off the detector is not known: a little of the misfit is that.
+    assert problem.residual_floor == pytest.approx(_residual_at_truth(specimen, problem), rel=0.05)
+
+
+def test_whole_pixels_leave_nothing_to_model(make_dataset, plan):
+    dataset = make_dataset()
+    for kept in (
+        PreprocessingPlan(centre_px=(15.0, 17.0)),
+        PreprocessingPlan(centre_px=(15.3, 17.0), subpixel=False),
+        PreprocessingPlan(clip_negative=True),
+    ):
+        assert build_problem(preprocess(dataset, kept), plan, device=CPU).shifts_px is None
 
 
 @pytest.mark.parametrize("crop", [(24, 24), (32, 24), (20, 28), (25, 31)])

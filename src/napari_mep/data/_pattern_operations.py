@@ -13,6 +13,7 @@ from napari_mep.data.dataset import check_positions
 from napari_mep.errors import DataError
 
 __all__ = [
+    "LEAST_SHIFT_PX",
     "fill_bad_pixels",
     "read_image",
     "read_positions",
@@ -20,6 +21,8 @@ __all__ = [
     "roll_whole",
     "shift_patterns",
 ]
+
+LEAST_SHIFT_PX = 1e-3  # below this a shift is none
 
 
 def read_image(path: str | Path, shape: tuple[int, int], what: str) -> NDArray[np.float32]:
@@ -95,7 +98,7 @@ def shift_patterns(
     whole = np.rint(shifts_px).astype(int)
     moved = roll_whole(patterns, whole)
     rest = shifts_px - whole
-    if subpixel and np.abs(rest).max(initial=0.0) > 1e-3:
+    if subpixel and np.abs(rest).max(initial=0.0) > LEAST_SHIFT_PX:
         _, rows, columns = moved.shape
         qy, qx = np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None, :]
         turn = rest[:, 0, None, None] * qy + rest[:, 1, None, None] * qx

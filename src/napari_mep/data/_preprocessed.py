@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from napari_mep.data._pages import give_back
 from napari_mep.data._pattern_operations import (
+    LEAST_SHIFT_PX,
     fill_bad_pixels,
     read_image,
     read_positions,
@@ -31,6 +32,7 @@ from napari_mep.errors import DataError, PlanError
 __all__ = [
     "PreprocessedPatterns",
     "as_stored",
+    "in_whole_pixels",
     "preprocessed",
 ]
 
@@ -102,6 +104,23 @@ def as_stored_on_disk(dataset: DiffractionDataset) -> tuple[dict[str, Any], list
     if steps:
         calibration = dataset.provenance.get("stored_calibration", calibration)
     return calibration, steps[::-1]
+
+
+def in_whole_pixels(
+    dataset: DiffractionDataset,
+) -> tuple[DiffractionDataset, NDArray[np.float64] | None]:
+    """See `napari_mep.data.preprocessing.in_whole_pixels`."""
+    if not isinstance(dataset.patterns, PreprocessedPatterns):
+        return dataset, None
+    patterns, left = dataset.patterns.in_whole_pixels()
+    if np.abs(left).max(initial=0.0) < LEAST_SHIFT_PX:
+        return dataset, None
+    c = dataset.calibration
+    left = left.reshape(-1, 2)
+    if c.detector_transpose:
+        left = left[:, ::-1]
+    left = left * np.where((c.detector_flip_y, c.detector_flip_x), -1.0, 1.0)
+    return replace(dataset, patterns=patterns), left
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,6 +209,26 @@ class PreprocessedPatterns:
         if not (_is_identity(y, rows) and _is_identity(x, cols)):
             patterns = np.einsum("ij,njk,lk->nil", y, patterns, x, optimize=True)
         return np.ascontiguousarray(patterns, dtype=np.float32)
+
+    def in_whole_pixels(self) -> tuple[PreprocessedPatterns, NDArray[np.float64]]:
+        """The same without interpolation, and where that leaves the zero frequency.
+
+        Returns
+        -------
+        patterns : PreprocessedPatterns
+            Moved by whole pixels only, so that electrons stay counted.
+        left_px : (scan_y, scan_x, 2) float64 ndarray
+            Place of the zero frequency relative to ``K // 2`` in pixels of the result.
+        """
+        source, left = self.source, np.zeros((*self.shape[:2], 2))
+        if isinstance(source, PreprocessedPatterns):
+            source, before = source.in_whole_pixels()
+            left += before[self._rows[:, None], self._columns]
+        if self._moves and self.plan.subpixel:
+            offsets = self._offsets(self._rows, self._columns)
+            left += offsets - np.rint(offsets)
+        plan = self.plan.replace(subpixel=False)
+        return replace(self, source=source, plan=plan), left / self.plan.bin_detector
 
     @property
     def kept_indices(self) -> NDArray[np.int64]:

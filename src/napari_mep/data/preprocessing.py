@@ -18,9 +18,12 @@ from napari_mep.data._validation import in_words
 from napari_mep.errors import PlanError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from napari_mep.data.dataset import DiffractionDataset
 
-__all__ = ["PreprocessingPlan", "pixels_for", "preprocess", "toml_value"]
+__all__ = ["PreprocessingPlan", "in_whole_pixels", "pixels_for", "preprocess", "toml_value"]
 
 _MOST_PIXELS = 8192  # more than any camera has
 _FILES = ("background_file", "gain_file", "bad_pixels_file", "positions_file")
@@ -72,8 +75,9 @@ class PreprocessingPlan(BaseModel):
     )
     subpixel: bool = Field(
         True,
-        description="Shift patterns by fractions of a pixel (Fourier) or by whole pixels, which "
-        "keeps counts whole.",
+        description="Shift patterns by fractions of a pixel, too. Those that are looked at are "
+        "interpolated; reconstructions move theirs by whole pixels, so that electrons stay "
+        "counted, and leave the rest to the model of the pattern.",
     )
     bin_detector: int = Field(1, ge=1, le=64, description="Detector pixels added up to one.")
     detector_pixels: int | None = Field(
@@ -221,6 +225,32 @@ def preprocess(dataset: DiffractionDataset, plan: PreprocessingPlan) -> Diffract
     from napari_mep.data._preprocessed import preprocessed
 
     return preprocessed(dataset, plan)
+
+
+def in_whole_pixels(
+    dataset: DiffractionDataset,
+) -> tuple[DiffractionDataset, NDArray[np.float64] | None]:
+    """A dataset whose patterns are moved by whole pixels only, and what is left to be moved.
+
+    Interpolated patterns hold no counts any more, and binned ones are sampled too coarsely to be
+    interpolated well: a forward model that shifts its own patterns explains them better.
+
+    Parameters
+    ----------
+    dataset : DiffractionDataset
+        Preprocessed or not.
+
+    Returns
+    -------
+    dataset : DiffractionDataset
+        The very same object where nothing is interpolated.
+    left_px : (n_patterns, 2) float64 ndarray or None
+        Where the zero frequency then lies, (ky, kx) detector pixels relative to ``K // 2``; None:
+        nothing is interpolated.
+    """
+    from napari_mep.data import _preprocessed
+
+    return _preprocessed.in_whole_pixels(dataset)
 
 
 def pixels_for(pixel_A: float, detector_step_invA: float, bin_detector: int = 1) -> int:

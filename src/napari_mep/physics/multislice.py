@@ -116,6 +116,7 @@ class MultisliceModel:
         phase: torch.Tensor,
         positions_px: torch.Tensor | np.ndarray,
         *,
+        shifts_px: torch.Tensor | np.ndarray | None = None,
         chunk: int | None = None,
     ) -> torch.Tensor:
         """Expected patterns.
@@ -126,6 +127,9 @@ class MultisliceModel:
             Phase of the slices in radians.
         positions_px : (B, 2) float tensor or ndarray
             Probe centres (y, x) in pixels of the canvas, pixel centres at whole numbers.
+        shifts_px : (B, 2) float tensor or ndarray, optional
+            How far each pattern lies from the middle of the detector, (ky, kx) detector pixels
+            (descan); a fraction of one changes what each pixel collects.
         chunk : int or None
             Patterns computed at once; None: what fits the memory budget.
 
@@ -134,14 +138,15 @@ class MultisliceModel:
         (B, Ky, Kx) real tensor
             Expected electrons, zero frequency at the corner, unmeasured pixels included.
         """
-        run = self._start(phase, positions_px)
+        run = self._start(phase, positions_px, shifts_px)
         size = chunk or self._chunk(phase, stored_waves=1)
         patterns = phase.new_empty((len(run.windows), *self.detector_shape))
         for part in _parts(len(run.windows), size):
             psi = run.transmit(run.entrance_wave(part), 0, part)
             for n in range(1, run.n_slices):
                 psi = run.transmit(run.propagate(psi), n, part)
-            patterns[part] = bin_intensities(_squared_modulus(fft(psi)), self.oversampling)
+            far = fft(run.tilt(psi, part))
+            patterns[part] = bin_intensities(_squared_modulus(far), self.oversampling)
         return patterns
 
     @torch.no_grad()
@@ -152,6 +157,7 @@ class MultisliceModel:
         counts: torch.Tensor,
         kind: LikelihoodKind = "amplitude",
         *,
+        shifts_px: torch.Tensor | np.ndarray | None = None,
         chunk: int | None = None,
     ) -> LikelihoodResult:
         """Negative log-likelihood of measured patterns, with its gradient.
@@ -166,6 +172,8 @@ class MultisliceModel:
             Measured electrons, zero frequency at the corner, not negative; on any device.
         kind : {"amplitude", "poisson"}
             Which likelihood, see `napari_mep.physics.likelihood.pixel_terms`.
+        shifts_px : (B, 2) float tensor or ndarray, optional
+            As for `intensities`.
         chunk : int or None
             Patterns computed at once; None: what fits the memory budget. Only rounding depends
             on it.
@@ -180,7 +188,7 @@ class MultisliceModel:
         ValueError
             Shapes do not fit or ``kind`` is unknown.
         """
-        run = self._start(phase, positions_px)
+        run = self._start(phase, positions_px, shifts_px)
         expected = (len(run.windows), *self.detector_shape)
         if tuple(counts.shape) != expected:
             raise ValueError(f"counts: shape {tuple(counts.shape)}, expected {expected}")
@@ -199,14 +207,15 @@ class MultisliceModel:
                 psi = run.propagate(run.transmit(psi, n - 1, part))
                 before.append(psi)
             psi = run.transmit(psi, run.n_slices - 1, part)
-            far = fft(psi)
+            far = fft(run.tilt(psi, part))
             measured = counts[part].to(device=phase.device, dtype=phase.dtype)
             patterns = bin_intensities(_squared_modulus(far), self.oversampling)
             terms = pixel_terms(patterns, measured, mask, mean, kind)
             sums.append(torch.stack((terms.value, terms.misfit, terms.signal)))
 
             slope = spread_to_fine(terms.slope, self.oversampling)
-            back = fft(far.conj_physical_().mul_(slope))
+            # A diagonal operator is its own transpose: the same tilt on the way back.
+            back = run.tilt(fft(far.conj_physical_().mul_(slope)), part)
             product = products[:, : part.stop - part.start]
             for n in reversed(range(run.n_slices)):
                 back = run.transmit(back, n, part)
@@ -285,7 +294,12 @@ class MultisliceModel:
         passed = passed[margin[0] : -int(margin[0]), margin[1] : -int(margin[1])]
         return passed.clamp(min=0.0).to(dtype).to(device)
 
-    def _start(self, phase: torch.Tensor, positions_px: torch.Tensor | np.ndarray) -> SpecimenPass:
+    def _start(
+        self,
+        phase: torch.Tensor,
+        positions_px: torch.Tensor | np.ndarray,
+        shifts_px: torch.Tensor | np.ndarray | None,
+    ) -> SpecimenPass:
         return SpecimenPass.start(
             phase,
             positions_px,
@@ -294,6 +308,7 @@ class MultisliceModel:
             slice_thickness_A=self.slice_thickness_A,
             energy_keV=self.energy_keV,
             electrons=self.electrons,
+            shifts_px=None if shifts_px is None else shifts_px * self.oversampling,
         )
 
     def _chunk(self, phase: torch.Tensor, stored_waves: int) -> int:

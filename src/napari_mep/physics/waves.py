@@ -45,6 +45,8 @@ class SpecimenPass:
         Free space between two slices, over N. Even in k, so it is its own transpose.
     ramps : ((B, Ny, 1), (B, 1, Nx)) complex tensors
         Phase ramps that shift each probe to its place in the window.
+    tilts : ((B, Ny, 1), (B, 1, Nx)) complex tensors or None
+        Phase ramps on the exit waves that shift each pattern on the detector.
     """
 
     windows: WindowPlan
@@ -52,6 +54,7 @@ class SpecimenPass:
     probe: torch.Tensor
     propagator: torch.Tensor
     ramps: tuple[torch.Tensor, torch.Tensor]
+    tilts: tuple[torch.Tensor, torch.Tensor] | None
 
     @classmethod
     def start(
@@ -64,8 +67,11 @@ class SpecimenPass:
         slice_thickness_A: float,
         energy_keV: float,
         electrons: float,
+        shifts_px: torch.Tensor | np.ndarray | None,
     ) -> SpecimenPass:
         """Prepare a pass; parameters as in `napari_mep.physics.multislice.MultisliceModel`.
+
+        `shifts_px` are in samples of the far field, which is finer than the detector.
 
         Raises
         ------
@@ -96,12 +102,20 @@ class SpecimenPass:
         def here(values: torch.Tensor) -> torch.Tensor:
             return values.to(dtype).to(phase.device)
 
+        tilts = None
+        if shifts_px is not None:
+            shifts = as_positions(shifts_px)
+            y, x = (torch.arange(n, dtype=torch.float64) - n // 2 for n in shape)
+            tilt_y = 2.0 * math.pi / shape[0] * shifts[:, 0, None, None] * y[:, None]
+            tilt_x = 2.0 * math.pi / shape[1] * shifts[:, 1, None, None] * x
+            tilts = (here(_unit(tilt_y)), here(_unit(tilt_x)))
         return cls(
             windows=windows,
             transmission=torch.polar(torch.ones_like(padded), padded),
             probe=here(probe),
             propagator=here(propagator / pixels),
             ramps=(here(_unit(angle_y)), here(_unit(angle_x))),
+            tilts=tilts,
         )
 
     @property
@@ -121,6 +135,13 @@ class SpecimenPass:
     def transmit(self, psi: torch.Tensor, n: int, part: slice) -> torch.Tensor:
         """Wave behind slice n."""
         return self.windows.cut(self.transmission[n], part).mul_(psi)
+
+    def tilt(self, psi: torch.Tensor, part: slice) -> torch.Tensor:
+        """Exit waves, tilted in place so that their far fields lie where the detector has them."""
+        if self.tilts is not None:
+            for ramp in self.tilts:
+                psi.mul_(ramp[part])
+        return psi
 
     def propagate(self, psi: torch.Tensor) -> torch.Tensor:
         """Wave one slice thickness further on."""

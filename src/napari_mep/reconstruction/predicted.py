@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from napari_mep.data.preprocessing import in_whole_pixels
 from napari_mep.physics.multislice import MultisliceModel
 from napari_mep.physics.optics import fresnel_propagator
 from napari_mep.physics.probe import probe_radius_A
@@ -30,6 +31,7 @@ def predicted_patterns(
     plan: ReconstructionPlan,
     volume: PhaseVolume,
     indices: ArrayLike,
+    shifts_px: np.ndarray | None = None,
 ) -> np.ndarray:
     """Diffraction patterns of a volume at some scan positions.
 
@@ -48,6 +50,9 @@ def predicted_patterns(
         (z, y, x) radians, square pixels.
     indices : (n,) array of int
         Flat raster indices, scan_y * columns + scan_x.
+    shifts_px : (n, 2) ndarray, optional
+        How far each pattern lies from the middle of the detector, detector pixels; not at all by
+        default.
 
     Returns
     -------
@@ -94,7 +99,8 @@ def predicted_patterns(
     phase = torch.from_numpy(canvas + mean[:, None, None])
     origin = np.array(volume.origin_A[1:])
     positions = (dataset.positions_A()[chosen] - origin) / np.array([dy, dx]) + margin
-    patterns = torch.fft.fftshift(model.intensities(phase, positions), dim=(-2, -1))
+    patterns = model.intensities(phase, positions, shifts_px=shifts_px)
+    patterns = torch.fft.fftshift(patterns, dim=(-2, -1))
     return _on_detector(patterns, dataset.detector_shape).numpy()
 
 
@@ -131,7 +137,9 @@ def volume_residual(
     indices = np.flatnonzero(inside)
     if len(indices) == 0:
         return float("nan")
-    expected = predicted_patterns(dataset, plan, volume, indices)
+    dataset, left_px = in_whole_pixels(dataset)
+    shifts_px = None if left_px is None else left_px[indices]
+    expected = predicted_patterns(dataset, plan, volume, indices, shifts_px)
     known = np.isfinite(expected)
     if dataset.mask is not None:
         known &= dataset.mask

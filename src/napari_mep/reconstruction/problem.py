@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_mep.data.preprocessing import in_whole_pixels
 from napari_mep.physics.detector import bin_intensities
 from napari_mep.physics.likelihood import LikelihoodKind, LikelihoodResult
 from napari_mep.physics.multislice import MultisliceModel
@@ -68,6 +69,8 @@ class Problem:
         Probe centres on the canvas.
     counts : (N, Ky, Kx) float32 tensor or StreamedCounts
         Electrons, zero frequency at the corner; streamed from disk if they do not fit in memory.
+    shifts_px : (N, 2) float64 ndarray or None
+        How far each pattern lies from there, in detector pixels; less than half of one.
     step_scale : (Y, X) tensor
         What a gradient is multiplied with to make one preconditioned step: 1 / (2 nz W), with
         W the illumination; nz because a phase error shared by all slices adds up.
@@ -87,6 +90,7 @@ class Problem:
     model: MultisliceModel
     positions_px: np.ndarray
     counts: Tensor | StreamedCounts
+    shifts_px: np.ndarray | None
     step_scale: Tensor
     curvature: float
     residual_floor: float
@@ -118,7 +122,13 @@ class Problem:
         parts = [chosen[first : first + size] for first in range(0, len(chosen), size)]
         for part, counts in read_ahead(self.counts, parts):
             self.check_stop()
-            result = self.model.likelihood(phase, self.positions_px[part], counts, self.likelihood)
+            result = self.model.likelihood(
+                phase,
+                self.positions_px[part],
+                counts,
+                self.likelihood,
+                shifts_px=None if self.shifts_px is None else self.shifts_px[part],
+            )
             gradient[: self.grid.measured_slices] += result.gradient * share
             value, misfit = value + result.value * share, misfit + result.misfit
             signal = signal + result.signal
@@ -173,7 +183,8 @@ def build_problem(
     )
     positions_px = positions_A / pixel_A + np.array(grid.corner_px)
 
-    counts, mask = _fit_detector(dataset, detector, device)
+    whole, shifts_px = in_whole_pixels(dataset)
+    counts, mask = _fit_detector(whole, detector, device)
     # Means of a scan that is larger than memory are those of an even sample.
     sample = (counts if isinstance(counts, Tensor) else counts.sample()).cpu()
     electrons = _electrons(sample, mask, probe, s)
@@ -199,6 +210,7 @@ def build_problem(
         model=model,
         positions_px=positions_px,
         counts=counts,
+        shifts_px=shifts_px,
         step_scale=1 / stiffness,
         curvature=float(stiffness[y0:y1, x0:x1].median()),
         residual_floor=expected_residual_floor(measured),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_mep.data.preprocessing import PreprocessingPlan, preprocess
 from napari_mep.reconstruction.baselines.catalogue import BaselineSettings
 from napari_mep.reconstruction.baselines.job import Frame, Job, read_frame, write_frame
 
@@ -49,6 +50,14 @@ def test_probe_and_patterns_are_centred_and_in_electrons(problem_of, job_of, mak
     mean = job.counts.mean(axis=0)
     disk = np.hypot(y, x) < 5  # of the bright field
     assert mean[disk].min() > 3 * mean[~disk & (np.hypot(y, x) > 9)].max()
+
+
+def test_patterns_are_centred_for_models_that_cannot_shift_theirs(problem_of, job_of, make_dataset):
+    lies_at = np.array([0.4, -0.3])
+    scan = make_dataset((2, 3), shifts_px=np.tile(lies_at, (6, 1)))
+    centred = preprocess(scan, PreprocessingPlan(centre_px=tuple(16 + lies_at)))
+    job = job_of(problem_of(centred))
+    np.testing.assert_allclose(job.counts, centred.counts(), rtol=1e-4, atol=1.0)
 
 
 def test_unmeasured_pixels_are_empty_and_masked(problem_of, job_of, make_dataset):

@@ -15,6 +15,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_mep.data._pattern_operations import shift_patterns
+
 if TYPE_CHECKING:
     from napari_mep.reconstruction.baselines.catalogue import BaselineSettings
     from napari_mep.reconstruction.problem import Problem
@@ -145,6 +147,9 @@ def make_job(
     shape = tuple(model.detector_shape)
     mask = np.ones(shape, bool) if model.mask is None else model.mask.cpu().numpy()
     counts = np.where(mask, problem.counts.cpu().numpy(), np.float32(0))
+    counts = np.fft.fftshift(counts, axes=(1, 2))
+    if problem.shifts_px is not None:  # which the other packages' models do not know
+        counts = shift_patterns(counts, -problem.shifts_px, subpixel=True)
 
     nz, ny, nx = problem.grid.measured_slices, *problem.grid.shape[1:]
     corners = problem.positions_px - window // 2
@@ -153,7 +158,7 @@ def make_job(
     after = np.maximum(0, reach - np.array([ny, nx]))
     y0, x0 = (int(n) for n in before)
     return Job(
-        counts=np.fft.fftshift(counts, axes=(1, 2)),
+        counts=counts,
         mask=np.fft.fftshift(mask),
         probe=wave.astype(np.complex64),
         corners_px=corners + before,
