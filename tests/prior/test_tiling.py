@@ -104,3 +104,15 @@ def test_gradient_flows_through_the_tiles():
     tiled = TiledDenoiser(lambda x, logsnr: x**2, TILE, canvas)
     (gradient,) = torch.autograd.grad(tiled(x, 0.0, 0.3), x, seed)
     torch.testing.assert_close(gradient, 2 * x.detach() * seed)
+
+
+@pytest.mark.parametrize("canvas", [(4, 8, 8), (7, 19, 26)])
+def test_an_estimate_is_cut_like_the_canvas(canvas):
+    estimate = torch.randn(canvas)
+
+    def denoise(x, logsnr, seen):
+        return 0.5 * x + seen
+
+    tiled = TiledDenoiser(denoise, (4, 8, 8), canvas, estimate=estimate)
+    x = torch.randn(canvas)
+    torch.testing.assert_close(tiled(x, 0.0, 0.3), 0.5 * x + estimate)

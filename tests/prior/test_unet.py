@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from napari_mep.prior.unet import PRESETS, LevelConfig, UNet3D, UNetConfig
 
@@ -105,6 +107,18 @@ def test_patch_stem_keeps_every_voxel():
     assert float(gradient.abs().min()) > 0
 
 
-@pytest.mark.parametrize("config", [SMALL, *PRESETS.values()])
+@pytest.mark.parametrize("config", [SMALL, replace(SMALL, estimate=True), *PRESETS.values()])
 def test_architecture_survives_json(config):
     assert UNetConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_an_estimate_is_seen_and_none_is_like_an_empty_one():
+    network = _network(replace(SMALL, estimate=True))
+    nn.init.zeros_(network.estimate_stem.weight)
+    x, level = torch.randn(2, 4, 16, 16), torch.zeros(2)
+    estimate = torch.randn(x.shape)
+    plain = network(x, level)
+    torch.testing.assert_close(network(x, level, estimate), plain)
+    nn.init.normal_(network.estimate_stem.weight)
+    assert (network(x, level, estimate) - plain).abs().max() > 1e-2
+    torch.testing.assert_close(network(x, level, torch.zeros_like(x)), plain)

@@ -6,6 +6,7 @@ That the physics agrees with abTEM is tested in tests/physics.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,9 +134,19 @@ def dataset(make_dataset: Callable[..., DiffractionDataset]) -> DiffractionDatas
 @pytest.fixture
 def prior(tmp_path: Path) -> Path:
     """Weights whose last layer is zero: v = 0, which is the prior of white unit noise, exactly."""
+    return _white_prior(tmp_path / "white.safetensors", SMALL)
+
+
+@pytest.fixture
+def seeing_prior(tmp_path: Path) -> Path:
+    """The same, but the network takes an estimate."""
+    return _white_prior(tmp_path / "seeing.safetensors", replace(SMALL, estimate=True))
+
+
+def _white_prior(path: Path, architecture: UNetConfig) -> Path:
     card = ModelCard(
-        name="white",
-        architecture=SMALL.to_dict(),
+        name=path.stem,
+        architecture=architecture.to_dict(),
         scale_per_rad=12.0,
         voxel_size_A=(SLICE_A, PIXEL_A, PIXEL_A),
         tile_shape=(2, 16, 16),
@@ -147,8 +158,7 @@ def prior(tmp_path: Path) -> Path:
         settings={},
         licence="GPL-3.0-or-later",
     )
-    path = tmp_path / "white.safetensors"
-    save_prior(path, UNet3D(SMALL).state_dict(), card)
+    save_prior(path, UNet3D(architecture).state_dict(), card)
     return path
 
 

@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from napari_mep.errors import DeviceError, PlanError, SolverError, WeightsError
+from napari_mep.prior.unet import UNet3D
 from napari_mep.reconstruction import reconstruct
+from napari_mep.reconstruction.plan import START_LOGSNR
 from napari_mep.reconstruction.provenance import provenance
 
 
@@ -91,6 +93,37 @@ def test_the_mean_of_the_samples_ends_with_gradient_steps(dataset, mep_plan):
     np.testing.assert_allclose(
         last.volume.data, mean.volume.data, atol=0.2 * mean.volume.data.max()
     )
+
+
+def test_a_prior_that_takes_an_estimate_sees_the_gradient_solution(
+    dataset, mep_plan, seeing_prior, monkeypatch
+):
+    seen = []
+    forward = UNet3D.forward
+
+    def spy(network, x, logsnr, estimate=None):
+        seen.append(estimate)
+        return forward(network, x, logsnr, estimate)
+
+    monkeypatch.setattr(UNet3D, "forward", spy)
+    plan = mep_plan.replace(prior=str(seeing_prior), start_logsnr=None, finish_iterations=None)
+    snapshots = list(reconstruct(dataset, plan, preview_seconds=0))
+    sampling = [s for s in snapshots if s.stage == "sampling"]
+    assert sampling[0].logsnr == START_LOGSNR["estimate"]
+    assert len(sampling) == 6
+    assert snapshots[-1] is sampling[-1]  # nothing is done to the sample any more
+    solution = torch.from_numpy(snapshots[2].volume.data)
+    assert seen
+    assert all(e is not None for e in seen)
+    # Tiles of the whole canvas, in units of the scaled data; the scanned part lies within them.
+    assert max(float(e.max()) for e in seen) == pytest.approx(
+        12.0 * float(solution.max()), rel=1e-4
+    )
+
+    seen.clear()
+    list(reconstruct(dataset, plan.replace(start="noise")))
+    assert seen
+    assert all(e is None for e in seen)
 
 
 @pytest.mark.parametrize("start", ["noise", "gradient"])

@@ -79,6 +79,25 @@ def test_preview_shows_what_the_sampler_will_do():
     np.testing.assert_array_equal(weight, guidance_weight(levels, plan.guidance, math.log(50.0)))
 
 
+def test_a_prior_that_sees_the_gradient_solution_starts_where_nothing_is_decided(seeing_prior):
+    open_plan = ReconstructionPlan(prior=str(seeing_prior))
+    settled = open_plan.settled(sees_estimate=True)
+    assert settled.start_logsnr == START_LOGSNR["estimate"] < START_LOGSNR["gradient"]
+    assert open_plan.settled(sees_estimate=False).start_logsnr == START_LOGSNR["gradient"]
+    levels, _ = preview_weights(open_plan)
+    np.testing.assert_array_equal(levels, logsnr_schedule(settled))
+
+    given = open_plan.replace(start_logsnr=1.0, finish_iterations=3)
+    assert given.settled(sees_estimate=True) == given
+    from_noise = open_plan.replace(start="noise").settled(sees_estimate=True)
+    assert from_noise.start_logsnr == START_LOGSNR["noise"]
+
+
+def test_preview_of_a_prior_that_is_not_there_is_a_picture_all_the_same():
+    levels, _ = preview_weights(ReconstructionPlan(prior="cryst"))
+    assert levels[0] == START_LOGSNR["gradient"]
+
+
 def test_preview_without_data_shows_a_typical_curve():
     levels, weight = preview_weights(ReconstructionPlan(start="noise", end_logsnr=12.0, steps=200))
     centre = levels[np.abs(weight - 0.5).argmin()]

@@ -85,7 +85,9 @@ def test_training_lowers_the_loss(library, settings, tmp_path):
 
 
 @pytest.mark.usefixtures("small_network")
-def test_resuming_continues_bit_for_bit(library, settings, tmp_path):
+@pytest.mark.parametrize("share", [0.0, 0.8])
+def test_resuming_continues_bit_for_bit(library, settings, tmp_path, share):
+    settings = replace(settings, estimate_share=share)
     straight = _run(library, settings, tmp_path / "straight")
     first = _run(library, settings, tmp_path / "cut", steps=5)
     second = _run(library, settings, tmp_path / "cut", resume=True)
@@ -129,7 +131,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_spares_the_checkpoint(
     before = (tmp_path / CHECKPOINT_NAME).read_bytes()
     monkeypatch.setattr(
         "napari_mep.training.loop._v_loss",
-        lambda network, clean, noise, logsnr: torch.full((len(clean),), torch.nan),
+        lambda network, clean, *_: torch.full((len(clean),), torch.nan),
     )
     with pytest.raises(SolverError, match="not finite after 4 volumes; lower learning_rate"):
         _run(library, settings, tmp_path, resume=True)
@@ -190,6 +192,45 @@ def test_a_run_becomes_a_prior(library, settings, tmp_path):
     assert denoiser.logsnr_range == (settings.logsnr_low, settings.logsnr_high)
     for name, value in denoiser.network.named_parameters():
         assert torch.equal(value, tensors[f"ema.{name}"].half().float())
+
+
+@pytest.mark.usefixtures("small_network")
+def test_a_prior_is_taken_over_and_learns_to_see_estimates(library, settings, tmp_path):
+    _run(library, settings, tmp_path / "plain")
+    export_prior(tmp_path / "plain", tmp_path / "plain.safetensors")
+    plain = load_prior(tmp_path / "plain.safetensors")
+    seeing = replace(settings, estimate_share=1.0, learning_rate=1e-12)
+    _run(library, seeing, tmp_path / "seeing", initial=plain, steps=3)
+    card = export_prior(tmp_path / "seeing", tmp_path / "seeing.safetensors")
+    denoiser = load_prior(tmp_path / "seeing.safetensors")
+    assert card.sees_estimate
+    assert denoiser.sees_estimate
+    assert not plain.sees_estimate
+    assert denoiser.scale == plain.scale
+    x = torch.randn(1, 2, 16, 16, generator=torch.Generator().manual_seed(0))
+    # Without learning it is the prior that it was, whatever the estimate says.
+    torch.testing.assert_close(denoiser(x, 1.0, x), plain(x, 1.0), rtol=0, atol=2e-3)
+
+    _run(library, replace(seeing, learning_rate=1e-2), tmp_path / "learned", initial=plain)
+    tensors, _ = read_checkpoint(tmp_path / "learned")
+    assert tensors["model.estimate_stem.weight"].abs().max() > 1e-3
+
+
+@pytest.mark.usefixtures("small_network")
+def test_a_prior_of_another_architecture_is_not_taken_over(
+    library, settings, tmp_path, monkeypatch
+):
+    _run(library, replace(settings, estimate_share=0.5), tmp_path / "a", steps=1)
+    export_prior(tmp_path / "a", tmp_path / "a.safetensors")
+    seeing = load_prior(tmp_path / "a.safetensors")
+    with pytest.raises(WeightsError, match=r"initial prior: .*estimate_stem") as info:
+        _run(library, settings, tmp_path / "b", initial=seeing)
+    assert "\n" not in str(info.value)
+    wider = UNetConfig((1, 4, 4), (LevelConfig(24, 1, (2, 2, 2)), LevelConfig(16, 1)), 16)
+    monkeypatch.setitem(PRESETS, "tiny", wider)
+    with pytest.raises(WeightsError, match="initial prior: has another architecture") as info:
+        _run(library, replace(settings, estimate_share=0.5), tmp_path / "c", initial=seeing)
+    assert "\n" not in str(info.value)
 
 
 def test_a_run_without_checkpoint_cannot_be_exported(tmp_path):

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -43,9 +44,11 @@ def test_a_batch_is_shared_equally():
 
 
 @pytest.mark.usefixtures("small_network")
-def test_two_processes_give_the_loss_of_one(library, settings, tmp_path, repository):
+@pytest.mark.parametrize("share", [0.0, 0.8])
+def test_two_processes_give_the_loss_of_one(library, settings, tmp_path, repository, share):
     from napari_mep.prior.unet import PRESETS
 
+    settings = replace(settings, estimate_share=share)
     alone = list(train(library, settings, tmp_path / "alone", log_every=1))
     library.save(tmp_path / "library.npz")
     with socket.socket() as free:

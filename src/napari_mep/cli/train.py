@@ -65,6 +65,12 @@ def add_command(commands: Commands) -> None:
         help="all settings, as a run directory has them",
     )
     sub.add_argument(
+        "--initial",
+        metavar="PRIOR",
+        help="prior to start from, a shipped one's name or the path of weights; random weights if "
+        "not given",
+    )
+    sub.add_argument(
         "--workers",
         type=lambda text: whole_number(text, 0),
         metavar="N",
@@ -95,6 +101,7 @@ def _train(a: argparse.Namespace) -> None:
 
     from napari_mep.crystals.library import CrystalLibrary
     from napari_mep.prior.device import resolve_device
+    from napari_mep.prior.files import load_prior
     from napari_mep.training.export import export_prior
     from napari_mep.training.loop import train
     from napari_mep.training.ranks import join_ranks, local_rank
@@ -121,6 +128,7 @@ def _train(a: argparse.Namespace) -> None:
             resume=a.resume,
             device=device,
             ranks=ranks,
+            initial=load_prior(a.initial, device) if a.initial and not a.resume else None,
             compiled=a.compile,
             workers=_workers(device) if a.workers is None else a.workers,
             checkpoint_seconds=60 * a.checkpoint_minutes,

@@ -54,6 +54,11 @@ class ModelCard:
         }
         return cls(**{**values, **converted})
 
+    @property
+    def sees_estimate(self) -> bool:
+        """Whether the prior also sees an estimate of the volume that was made without it."""
+        return bool(self.architecture.get("estimate", False))
+
     def denoising_variance(self) -> tuple[list[float], list[float]]:
         """The denoiser's own mean squared error C against logSNR, in scaled units.
 

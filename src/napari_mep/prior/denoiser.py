@@ -46,7 +46,13 @@ class Denoiser:
     energy_keV: float = 300.0
     precision: torch.dtype = torch.float32
 
-    def __call__(self, x: Tensor, logsnr: float) -> Tensor:
+    @property
+    def sees_estimate(self) -> bool:
+        """Whether it was trained to see an estimate that was made without a prior."""
+        config = getattr(self.network, "config", None)
+        return config is not None and config.estimate
+
+    def __call__(self, x: Tensor, logsnr: float, estimate: Tensor | None = None) -> Tensor:
         """Posterior mean of the clean volume under the prior.
 
         Parameters
@@ -55,6 +61,8 @@ class Denoiser:
             Volume plus k times white noise (variance-exploding coordinates), scaled units.
         logsnr : float
             Log signal-to-noise ratio, -2 ln k.
+        estimate : (B, z, y, x) tensor, optional
+            What a solver without a prior found, scaled units; only where `sees_estimate`.
 
         Returns
         -------
@@ -69,6 +77,9 @@ class Denoiser:
         batch_level = level.to(x.device, torch.float32).expand(len(x))
         reduced = self.precision != torch.float32
         with torch.autocast(x.device.type, self.precision if reduced else None, reduced):
-            v = self.network(z.float(), batch_level)
+            if estimate is None:
+                v = self.network(z.float(), batch_level)
+            else:
+                v = self.network(z.float(), batch_level, estimate.float())
         v = v.to(x.dtype)
         return alpha * z - sigma * v

@@ -64,11 +64,13 @@ class TiledDenoiser:
         Tiles per call of the denoiser.
     check : callable
         Called before each of these calls; may raise to give up.
+    estimate : (z, y, x) tensor, optional
+        A canvas whose tiles `denoise` gets as a third argument.
     """
 
     def __init__(
         self,
-        denoise: Callable[[Tensor, float], Tensor],
+        denoise: Callable[..., Tensor],
         tile_shape: tuple[int, int, int],
         canvas_shape: tuple[int, int, int],
         *,
@@ -76,10 +78,11 @@ class TiledDenoiser:
         depth_overlap: float = 0.5,
         batch: int = 8,
         check: Callable[[], None] = lambda: None,
+        estimate: Tensor | None = None,
     ) -> None:
         self._denoise, self._tile, self._canvas = denoise, tile_shape, canvas_shape
         self._overlaps = (depth_overlap, overlap, overlap)
-        self._batch, self._check = batch, check
+        self._batch, self._check, self._estimate = batch, check, estimate
         axes = [torch.sin(math.pi * (torch.arange(n) + 0.5) / n) ** 2 + 1e-3 for n in tile_shape]
         self._window = axes[0][:, None, None] * axes[1][:, None] * axes[2]
 
@@ -95,14 +98,20 @@ class TiledDenoiser:
         ]
         self._check()
         if len(places) == 1:
-            return self._denoise(x[None], logsnr)[0]
+            return self._predict(x, logsnr, places)[0]
         window = self._window.to(x.device, x.dtype)
         total, weight = torch.zeros_like(x), torch.zeros_like(x)
         for i in range(0, len(places), self._batch):
             self._check()
             some = places[i : i + self._batch]
-            tiles = self._denoise(torch.stack([x[p] for p in some]), logsnr)
+            tiles = self._predict(x, logsnr, some)
             for place, tile in zip(some, tiles, strict=True):
                 total[place] = total[place] + window * tile
                 weight[place] = weight[place] + window
         return total / weight
+
+    def _predict(self, x: Tensor, logsnr: float, places: list[tuple[slice, ...]]) -> Tensor:
+        """x-predictions of some tiles."""
+        canvases = [x] if self._estimate is None else [x, self._estimate]
+        noisy, *estimate = (torch.stack([c[p] for p in places]) for c in canvases)
+        return self._denoise(noisy, logsnr, *estimate)

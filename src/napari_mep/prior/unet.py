@@ -57,11 +57,14 @@ class UNetConfig:
         From the finest to the coarsest level.
     embedding : int
         Width of the logSNR embedding.
+    estimate : bool
+        Whether the network also sees an estimate of the volume that was made without a prior.
     """
 
     patch: Triple
     levels: tuple[LevelConfig, ...]
     embedding: int = 256
+    estimate: bool = False
 
     @property
     def multiple(self) -> Triple:
@@ -87,7 +90,12 @@ class UNetConfig:
             )
             for v in values["levels"]
         )
-        return cls(tuple(values["patch"]), levels, int(values["embedding"]))
+        return cls(
+            tuple(values["patch"]),
+            levels,
+            int(values["embedding"]),
+            bool(values.get("estimate", False)),  # older priors know none
+        )
 
 
 _SATURATION = 5.0  # noise standard deviations
@@ -239,6 +247,9 @@ class UNet3D(nn.Module):
         self.register_buffer("frequencies", 2.0 ** torch.arange(-4, 4), persistent=False)
         self.embed = nn.Sequential(nn.Linear(17, width), nn.SiLU(), nn.Linear(width, width))
         self.stem = nn.Conv3d(2 * patch_voxels, levels[0].channels, 1)
+        if config.estimate:
+            self.estimate_stem = nn.Conv3d(patch_voxels, levels[0].channels, 1, bias=False)
+            nn.init.zeros_(self.estimate_stem.weight)
         self.down = nn.ModuleList(_Stack(level, width) for level in levels)
         self.reduce = nn.ModuleList(
             nn.Conv3d(a.channels, b.channels, a.downsample, stride=a.downsample)
@@ -257,7 +268,7 @@ class UNet3D(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor, logsnr: Tensor) -> Tensor:
+    def forward(self, x: Tensor, logsnr: Tensor, estimate: Tensor | None = None) -> Tensor:
         """Predict v.
 
         Parameters
@@ -267,6 +278,9 @@ class UNet3D(nn.Module):
             ``config.multiple``.
         logsnr : (B,) tensor
             Log signal-to-noise ratio of each volume.
+        estimate : (B, Z, Y, X) tensor, optional
+            In units of the scaled data; only for a network made for one. Zero, or left out: there
+            is none.
 
         Returns
         -------
@@ -282,6 +296,9 @@ class UNet3D(nn.Module):
         in_noise_units = (x / sigma).clamp(-_SATURATION, _SATURATION)
         patches = [_space_to_depth(volume, self.config.patch) for volume in (x, in_noise_units)]
         h = self.stem(torch.cat(patches, 1).contiguous(memory_format=torch.channels_last_3d))
+        if estimate is not None:
+            seen = _space_to_depth(estimate, self.config.patch)
+            h = h + self.estimate_stem(seen.contiguous(memory_format=torch.channels_last_3d))
         skips = []
         for i, stack in enumerate(self.down):
             h = stack(h, emb)

@@ -87,6 +87,7 @@ def reconstruct(
             energy_keV = dataset.calibration.beam_energy_keV
             denoiser = _at_energy(load_prior(plan.prior, device), energy_keV)
             denoiser = replace(denoiser, precision=resolve_precision(plan.precision, device))
+            plan = plan.settled(sees_estimate=denoiser.sees_estimate)
         outside = plan.method in BASELINES
         if outside:
             check_baseline(plan, device)
@@ -145,7 +146,8 @@ def _steps(
     warm = plan.method == "gradient" or plan.start == "gradient"
     before = plan.gradient.iterations if warm else 0
     sampling = plan.samples * plan.steps if denoiser else 0
-    total = before + sampling + (plan.finish_iterations if denoiser else 0)
+    finishing_steps = (plan.finish_iterations or 0) if denoiser else 0
+    total = before + sampling + finishing_steps
 
     def snapshot(step: int, stage: str, residual: float, weight: float, logsnr: float) -> Snapshot:
         return Snapshot(
@@ -195,7 +197,7 @@ def _steps(
             yield replace(note, samples=len(finished)), shown, spread
     # What samples agree on and the data deny, the data decide: their depth sum is known sharply.
     finish = plan.gradient.model_copy(
-        update={"iterations": plan.finish_iterations, "coarse_invA": plan.gradient.fine_invA}
+        update={"iterations": finishing_steps, "coarse_invA": plan.gradient.fine_invA}
     )
     for finishing in solve_gradient(problem, finish, shown):
         step_number = before + sampling + finishing.index + 1

@@ -25,8 +25,12 @@ __all__ = [
     "ReconstructionPlan",
 ]
 
-START_LOGSNR = {"noise": -13.37, "gradient": 2.0}
-"""Where sampling starts unless the plan says otherwise: k = 800, and k = 0.6 for a warm start."""
+START_LOGSNR = {"noise": -13.37, "gradient": 2.0, "estimate": -12.0}
+"""Where sampling starts unless the plan says otherwise: k = 800; k = 0.6 for a warm start; k = 400
+for a prior that sees the gradient solution and so need not be told what it says by the noisy
+volume."""
+
+_FINISH = {False: 12, True: 0}
 
 
 _OF_THE_PRIOR = frozenset(
@@ -170,7 +174,8 @@ class ReconstructionPlan(_Frozen):
         None,
         ge=-20,
         le=10,
-        description="Where sampling starts; None: -13.4 (noise), 2 (gradient).",
+        description="Where sampling starts; None: -13.4 (noise), 2 (gradient), -12 (gradient, with "
+        "a prior that sees the gradient solution).",
     )
     start_detail_invA: float = Field(
         2.5,
@@ -179,12 +184,13 @@ class ReconstructionPlan(_Frozen):
         description="Finest detail (1/A) that a gradient start ends with, in place of "
         "gradient.fine_invA: finer detail is for the prior to bring.",
     )
-    finish_iterations: int = Field(
-        12,
+    finish_iterations: int | None = Field(
+        None,
         ge=0,
         le=10_000,
         description="Full-data gradient steps on the mean of the samples, which takes back what "
-        "the prior got wrong and the data know.",
+        "the prior got wrong and the data know; None: 12, or none with a prior that sees the "
+        "gradient solution.",
     )
     end_logsnr: float = Field(4.6, ge=-10, le=20, description="Where sampling ends.")
     eta: float = Field(1.0, ge=0, le=1, description="Stochasticity: 1 is the SDE, 0 the ODE.")
@@ -223,6 +229,14 @@ class ReconstructionPlan(_Frozen):
         if self.likelihood != "auto":
             return self.likelihood
         return "poisson" if self.method in ("mep", "gradient") else "amplitude"
+
+    def settled(self, *, sees_estimate: bool) -> ReconstructionPlan:
+        """A copy without what depends on the prior: whether it sees the gradient solution."""
+        sees_estimate = sees_estimate and self.start == "gradient"
+        start = START_LOGSNR["estimate" if sees_estimate else self.start]
+        defaults = {"start_logsnr": start, "finish_iterations": _FINISH[sees_estimate]}
+        open_ones = {k: v for k, v in defaults.items() if getattr(self, k) is None}
+        return self.model_copy(update=open_ones)
 
     @property
     def unused(self) -> frozenset[str]:

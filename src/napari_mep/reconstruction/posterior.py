@@ -54,7 +54,8 @@ def sample_posterior(
     plan : ReconstructionPlan
         Steps, schedule, guidance, seed.
     start : (z, y, x) tensor, optional
-        Canvas in radians to start from, noised to the first level; None: pure noise.
+        Canvas in radians to start from, noised to the first level; None: pure noise. A prior that
+        sees an estimate sees this one, at every level.
 
     Yields
     ------
@@ -72,6 +73,7 @@ def sample_posterior(
         overlap=plan.tile_overlap,
         batch=2 if problem.device.type == "cpu" else 16,
         check=problem.check_stop,
+        estimate=start * denoiser.scale if start is not None and denoiser.sees_estimate else None,
     )
     noise = seeded_noise([plan.seed], problem.grid.shape)
     rng = np.random.default_rng([plan.seed, 1])

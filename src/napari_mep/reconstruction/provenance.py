@@ -55,6 +55,9 @@ def provenance(
     """
     # Whoever opens the scan again has the file, not what came out of preprocessing it.
     calibration, steps = as_stored_on_disk(dataset)
+    card = load_card(plan.prior) if plan.method == "mep" else None
+    if card is not None:  # defaults may be others one day
+        plan = plan.settled(sees_estimate=card.sees_estimate)
     record: dict[str, Any] = {
         "method": plan.method,
         "plan": plan.used(),
@@ -73,8 +76,7 @@ def provenance(
     }
     if dataset.path is not None:  # whoever opens the result may want to see its patterns
         record["dataset_path"] = str(Path(dataset.path).absolute())
-    if plan.method == "mep":
-        card = load_card(plan.prior)
+    if card is not None:
         record["prior"] = {"name": card.name, "sha256": card.sha256}
     return record if last is None else record | outcome(last)
 

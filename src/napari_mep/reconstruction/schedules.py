@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_mep.reconstruction.plan import START_LOGSNR, GuidancePlan, ReconstructionPlan
+from napari_mep.errors import WeightsError
+from napari_mep.prior.catalogue import load_card
+from napari_mep.reconstruction.plan import GuidancePlan, ReconstructionPlan
 
 __all__ = ["guidance_weight", "logsnr_schedule", "preview_weights"]
 
@@ -18,9 +20,13 @@ _TYPICAL_SHIFT = 5.3
 
 
 def logsnr_schedule(plan: ReconstructionPlan) -> np.ndarray:
-    """LogSNR of each sampling step, (steps,) float64: linear, as for poly-exponential rho = 1."""
-    start = START_LOGSNR[plan.start] if plan.start_logsnr is None else plan.start_logsnr
-    return np.linspace(start, plan.end_logsnr, plan.steps)
+    """LogSNR of each sampling step, (steps,) float64: linear, as for poly-exponential rho = 1.
+
+    Where the plan leaves the start open, that of a prior which sees no estimate; `settled` plans
+    leave nothing open.
+    """
+    start = plan.settled(sees_estimate=False).start_logsnr
+    return np.linspace(start, plan.end_logsnr, plan.steps)  # type: ignore[arg-type]
 
 
 def guidance_weight(logsnr: np.ndarray, plan: GuidancePlan, shift: float) -> np.ndarray:
@@ -66,7 +72,11 @@ def preview_weights(
     curvature : float, optional
         Measured curvature of the data term in units of the prior; a typical value when absent.
     """
-    logsnr = logsnr_schedule(plan)
+    try:
+        sees_estimate = load_card(plan.prior).sees_estimate
+    except WeightsError:  # said where it is used; a name that is half typed has a picture, too
+        sees_estimate = False
+    logsnr = logsnr_schedule(plan.settled(sees_estimate=sees_estimate))
     shift = _TYPICAL_SHIFT if curvature is None else float(np.log(curvature))
     return logsnr, guidance_weight(logsnr, plan.guidance, shift)
 

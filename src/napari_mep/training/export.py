@@ -9,7 +9,6 @@ from safetensors import SafetensorError
 
 from napari_mep.errors import ExportError
 from napari_mep.prior.files import ModelCard, save_prior
-from napari_mep.prior.unet import PRESETS
 from napari_mep.training.checkpoint import read_checkpoint
 from napari_mep.training.settings import TrainingSettings
 
@@ -33,7 +32,7 @@ def export_prior(
     weights = {k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")}
     card = ModelCard(
         name=Path(target).stem,
-        architecture=PRESETS[settings.preset].to_dict(),
+        architecture=settings.architecture.to_dict(),
         scale_per_rad=state["scale"],
         voxel_size_A=settings.voxel_size_A,
         tile_shape=settings.tile_shape,

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from napari_mep.crystals.library import CrystalLibrary
-from napari_mep.errors import SolverError
+from napari_mep.errors import SolverError, WeightsError
 from napari_mep.prior.denoiser import Denoiser
 from napari_mep.prior.precision import resolve_precision
 from napari_mep.prior.schedule import alpha_sigma
 from napari_mep.prior.unconditional import sample_prior
-from napari_mep.prior.unet import PRESETS, UNet3D
+from napari_mep.prior.unet import UNet3D
 from napari_mep.training.checkpoint import load_checkpoint, save_checkpoint
+from napari_mep.training.estimates import Estimates
 from napari_mep.training.noise_levels import NoiseLevels
 from napari_mep.training.ranks import Ranks
 from napari_mep.training.run_directory import (
@@ -54,6 +56,7 @@ def train(
     resume: bool = False,
     device: torch.device | str = "cpu",
     ranks: Ranks | None = None,
+    initial: Denoiser | None = None,
     compiled: bool = False,
     workers: int = 0,
     checkpoint_seconds: float = 300.0,
@@ -77,6 +80,9 @@ def train(
         Where this process trains.
     ranks : Ranks, optional
         The processes that share the run; this one alone by default.
+    initial : Denoiser, optional
+        A prior to start from instead of random weights, of the same architecture but for the
+        input of an estimate, which it may lack. Not looked at when a run is resumed.
     compiled : bool
         Run the network through ``torch.compile``: a minute or two to start, faster steps on a GPU.
     workers : int
@@ -102,7 +108,7 @@ def train(
     SolverError
         If the loss is not finite; the last checkpoint stays as it was.
     WeightsError
-        If there is nothing to resume, or the run directory holds another architecture.
+        If there is nothing to resume, or the run directory or `initial` has another architecture.
     ExportError
         If the run directory cannot be written or another process trains there.
     PlanError
@@ -117,7 +123,9 @@ def train(
     with claim(run_dir) if ranks.leads else nullcontext(), _sigterm_sets(stop):
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(settings.seed)
-            network = UNet3D(PRESETS[settings.preset])
+            network = UNet3D(settings.architecture)
+        if initial is not None and not resume:
+            _take_over(network, initial)
         network = network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         forward: Callable[..., Tensor] = network
         if compiled:
@@ -127,6 +135,13 @@ def train(
             _parameter_groups(network, settings.weight_decay), betas=(0.9, 0.99), lr=0.0
         )
         source = VolumeSource(library, settings, device, workers)
+        estimates = None
+        if settings.estimate_share:
+            estimates = Estimates(
+                settings.tile_shape, settings.voxel_size_A, settings.estimate_share, device
+            )
+            deep = replace(settings, tile_shape=estimates.shape)
+            source = VolumeSource(library, deep, device, workers)
         levels = NoiseLevels(settings)
         step, seen, seconds = 0, 0, 0.0
         if resume:
@@ -135,7 +150,7 @@ def train(
             seconds = float(state.get("seconds", 0.0))  # older checkpoints do not know it
             levels.restore(state)
         else:
-            scale = data_scale(source)
+            scale = data_scale(source) if initial is None else initial.scale
         if ranks.leads:
             forget_metrics_after(run_dir, seen)
             with writing(run_dir):
@@ -185,15 +200,24 @@ def train(
                 group["lr"] = rate
             rng = np.random.default_rng([settings.seed, 1, step])
             logsnr, importance = levels.draw(settings.batch, rng)
-            clean = next(volumes) * scale
+            clean, estimate = next(volumes), None
             # Drawn for the whole batch, so that the number of processes changes nothing.
             generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
             noise = torch.randn(
-                settings.batch, *clean.shape[1:], generator=generator, device=device
+                settings.batch, *settings.tile_shape, generator=generator, device=device
             )[mine]
+            if estimates is not None:
+                white = torch.randn(
+                    settings.batch, 2, *estimates.shape, generator=generator, device=device
+                )[mine]
+                numbers = range(seen + mine.start, seen + mine.stop)
+                draws = [np.random.default_rng([settings.seed, 2, n]) for n in numbers]
+                clean, estimate = estimates(clean, draws, white)
+                estimate = estimate * scale
+            clean = clean * scale
             level = torch.from_numpy(logsnr[mine]).float().to(device)
             with torch.autocast(device.type, torch.bfloat16, precision == torch.bfloat16):
-                loss = _v_loss(forward, clean, noise, level)
+                loss = _v_loss(forward, clean, noise, level, estimate)
             losses = ranks.gather(loss.detach()).double().cpu().numpy()
             if not np.isfinite(losses).all():
                 raise _diverged(seen, settings, run_dir)
@@ -267,11 +291,32 @@ def _seconds_left(seen: int, seconds: float, speed: float, settings: TrainingSet
     return max(0.0, (settings.volumes - seen) / speed)
 
 
-def _v_loss(network: Callable[..., Tensor], clean: Tensor, noise: Tensor, logsnr: Tensor) -> Tensor:
+def _v_loss(
+    network: Callable[..., Tensor],
+    clean: Tensor,
+    noise: Tensor,
+    logsnr: Tensor,
+    estimate: Tensor | None,
+) -> Tensor:
     """Mean squared error of v for each volume, (B,)."""
     alpha, sigma = (a[:, None, None, None] for a in alpha_sigma(logsnr))
     v = alpha * noise - sigma * clean
-    return (network(alpha * clean + sigma * noise, logsnr) - v).square().mean((1, 2, 3))
+    seen = () if estimate is None else (estimate,)
+    return (network(alpha * clean + sigma * noise, logsnr, *seen) - v).square().mean((1, 2, 3))
+
+
+def _take_over(network: UNet3D, initial: Denoiser) -> None:
+    """Weights of a prior; an input that it lacks keeps its zeros."""
+    try:
+        missing, unknown = network.load_state_dict(initial.network.state_dict(), strict=False)
+    except RuntimeError as err:
+        missing, unknown = [], [str(err).splitlines()[-1].strip()]
+    wrong = [name for name in missing if not name.startswith("estimate_stem.")] + unknown
+    if wrong:
+        raise WeightsError(
+            f"initial prior: has another architecture than the preset ({wrong[0]}); train from "
+            "one of the same preset"
+        )
 
 
 def _detached(network: nn.Module) -> list[Tensor]:

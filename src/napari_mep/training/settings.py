@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from napari_mep.errors import PlanError
+from napari_mep.prior.unet import PRESETS, UNetConfig
 
 __all__ = ["TrainingSettings"]
 
@@ -70,6 +71,13 @@ class TrainingSettings:
     uniform_fraction: float = _setting(
         0.1, "Share of a uniform floor in the weighting, so that no level starves.", least=0, most=1
     )
+    estimate_share: float = _setting(
+        0.0,
+        "Volumes that are shown together with what a solver without a prior would make of them; "
+        "0: the network takes no such estimate.",
+        least=0,
+        most=1,
+    )
     noise_levels: str = _setting(
         "adaptive",
         "How noise levels are drawn: adaptive, or as the weighting says.",
@@ -122,6 +130,11 @@ class TrainingSettings:
                 f"training logsnr_low {self.logsnr_low:g}: must be below logsnr_high "
                 f"({self.logsnr_high:g})"
             )
+
+    @property
+    def architecture(self) -> UNetConfig:
+        """The network of the preset, with an input for an estimate where there are any."""
+        return replace(PRESETS[self.preset], estimate=self.estimate_share > 0)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings in types that JSON holds; `from_dict` reads them back."""
