@@ -62,6 +62,8 @@ def test_the_command_line_understands_the_form(form, timed, tmp_path):
     form.sample_minutes.set_value(2.0)
     form.checkpoint_minutes.set_value(3.0)
     form.compiled.set_value("yes")
+    form.initial.set_value("crystals")
+    form.estimate_share.set_value(0.9)
     request = form.request()
     given, settings = parsed(request.arguments(tmp_path / "l.npz", tmp_path / "run", resume=True))
     assert settings == request.settings
@@ -69,6 +71,10 @@ def test_the_command_line_understands_the_form(form, timed, tmp_path):
     assert settings.minutes == (12.5 if timed else 0)
     assert (given.device, given.compile, given.resume) == ("cuda:1", True, True)
     assert (given.sample_minutes, given.checkpoint_minutes) == (2, 3)
+    assert settings.estimate_share == 0.9
+    assert given.initial is None  # a run that is resumed has its own weights
+    begun, _ = parsed(request.arguments(tmp_path / "l.npz", tmp_path / "run", resume=False))
+    assert begun.initial == "crystals"
     assert (given.library, given.output) == (tmp_path / "l.npz", tmp_path / "run")
     form.sample_minutes.set_value(0)
     assert "--sample-minutes" not in form.request().arguments(tmp_path, tmp_path, resume=False)
@@ -91,6 +97,7 @@ def test_a_run_that_goes_on_keeps_what_belongs_to_it(form):
     form.set_lock(Lock.BOUND)
     assert not form.preset.isEnabled()
     assert not form.seed.isEnabled()
+    assert not form.estimate_share.isEnabled()
     assert form.volumes.isEnabled()
     assert form.device.isEnabled()
     form.set_lock(Lock.SHUT)

@@ -27,7 +27,16 @@ if TYPE_CHECKING:
 
 __all__ = ["add_command"]
 
-_SETTINGS = ("preset", "volumes", "minutes", "batch", "precision", "schedule", "learning_rate")
+_SETTINGS = (
+    "preset",
+    "volumes",
+    "minutes",
+    "batch",
+    "precision",
+    "schedule",
+    "learning_rate",
+    "estimate_share",
+)
 
 
 def add_command(commands: Commands) -> None:
@@ -63,6 +72,13 @@ def add_command(commands: Commands) -> None:
         type=Path,
         metavar="FILE.json",
         help="all settings, as a run directory has them",
+    )
+    sub.add_argument(
+        "--estimate-share",
+        type=float,
+        metavar="SHARE",
+        help="volumes shown with what a solver without a prior makes of them, 0 to 1; 0 if not "
+        "given: the prior sees no gradient solution",
     )
     sub.add_argument(
         "--initial",

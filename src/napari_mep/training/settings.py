@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_mep.errors import PlanError
-from napari_mep.prior.unet import PRESETS, UNetConfig
+
+if TYPE_CHECKING:
+    from napari_mep.prior.unet import UNetConfig
 
 __all__ = ["TrainingSettings"]
 
@@ -134,6 +136,8 @@ class TrainingSettings:
     @property
     def architecture(self) -> UNetConfig:
         """The network of the preset, with an input for an estimate where there are any."""
+        from napari_mep.prior.unet import PRESETS  # loads torch, which a form can do without
+
         return replace(PRESETS[self.preset], estimate=self.estimate_share > 0)
 
     def to_dict(self) -> dict[str, Any]:

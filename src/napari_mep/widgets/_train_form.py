@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
+from napari_mep.prior.catalogue import shipped_priors
 from napari_mep.training.settings import TrainingSettings
 from napari_mep.widgets._fields import (
     ChoiceEditor,
@@ -81,10 +82,20 @@ class TrainForm(QWidget):
         self.device.setToolTip("Where the network is trained; auto takes a GPU where there is one")
         self.batch = IntEditor(1, 65536, Look("", step=8))
         self.learning_rate = FloatEditor(1e-6, 1.0, Look("", decimals=6, step=1e-4))
+        self.initial = TextEditor(("", *shipped_priors()))
+        self.initial.setToolTip(
+            "A prior to start from, of the same preset: a shipped one's name or the path of "
+            "weights; empty: random weights"
+        )
+        self.estimate_share = FloatEditor(0.0, 1.0, Look("", decimals=2, step=0.1))
+        self.estimate_share.setSpecialValueText("none")
         self.schedule = ChoiceEditor(_choices("schedule"))
         self.precision = ChoiceEditor(_choices("precision"))
         self.seed = LargeIntEditor(0, _LARGEST)
-        for name in ("minutes", "volumes", "batch", "learning_rate", "schedule", "precision"):
+        for name in (
+            "minutes", "volumes", "batch", "learning_rate", "estimate_share", "schedule",
+            "precision",
+        ):  # fmt: skip
             getattr(self, name).setToolTip(_HELP[name])
         self.sample_minutes = FloatEditor(0, 1e4, Look("", unit="min", decimals=2, step=1))
         self.sample_minutes.setSpecialValueText("none")
@@ -97,7 +108,9 @@ class TrainForm(QWidget):
         )
         self.compiled = ChoiceEditor(("no", "yes"))
         self.compiled.setToolTip("torch.compile: a minute or two to start, faster steps on a GPU")
-        self._fixed = (self.preset, self.batch, self.precision, self.seed)
+        self._fixed = (
+            self.preset, self.batch, self.precision, self.seed, self.initial, self.estimate_share,
+        )  # fmt: skip
         self._build()
         self.set_request(TrainRequest())
 
@@ -117,6 +130,7 @@ class TrainForm(QWidget):
             volumes=self.volumes.value(),
             batch=self.batch.value(),
             learning_rate=self.learning_rate.value(),
+            estimate_share=self.estimate_share.value(),
             schedule=self.schedule.value(),
             precision=self.precision.value(),
             seed=self.seed.value(),
@@ -127,6 +141,7 @@ class TrainForm(QWidget):
             sample_minutes=self.sample_minutes.value(),
             checkpoint_minutes=self.checkpoint_minutes.value(),
             compiled=self.compiled.value() == "yes",
+            initial=self.initial.value(),
         )
 
     def set_request(self, request: TrainRequest) -> None:
@@ -136,6 +151,7 @@ class TrainForm(QWidget):
         self.sample_minutes.set_value(request.sample_minutes)
         self.checkpoint_minutes.set_value(request.checkpoint_minutes)
         self.compiled.set_value("yes" if request.compiled else "no")
+        self.initial.set_value(request.initial)
 
     def set_settings(self, settings: TrainingSettings) -> None:
         """Show what a run was made with."""
@@ -143,7 +159,10 @@ class TrainForm(QWidget):
         was = self.blockSignals(True)
         self.budget.set_value(_BY_TIME if settings.minutes else _BY_VOLUMES)
         self.minutes.set_value(settings.minutes or 60.0)
-        for name in ("preset", "volumes", "batch", "learning_rate", "schedule", "precision"):
+        for name in (
+            "preset", "volumes", "batch", "learning_rate", "estimate_share", "schedule",
+            "precision",
+        ):  # fmt: skip
             getattr(self, name).set_value(getattr(settings, name))
         self.seed.set_value(settings.seed)
         self.blockSignals(was)
@@ -184,6 +203,8 @@ class TrainForm(QWidget):
         self._rows(
             QFormLayout(inner),
             {
+                "Start from": self.initial,
+                "Estimates": self.estimate_share,
                 "Batch": self.batch,
                 "Learning rate": self.learning_rate,
                 "Schedule": self.schedule,
@@ -203,8 +224,8 @@ class TrainForm(QWidget):
             label.setMinimumWidth(width)
         self._editors: tuple[Any, ...] = (
             self.preset, self.budget, self.minutes, self.volumes, self.sample_minutes, self.device,
-            self.batch, self.learning_rate, self.schedule, self.precision, self.compiled,
-            self.checkpoint_minutes, self.seed,
+            self.initial, self.estimate_share, self.batch, self.learning_rate, self.schedule,
+            self.precision, self.compiled, self.checkpoint_minutes, self.seed,
         )  # fmt: skip
         for editor in self._editors:
             editor.changed.connect(self._on_changed)

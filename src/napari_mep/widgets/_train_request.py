@@ -26,6 +26,8 @@ class TrainRequest:
         Training time between checkpoints.
     compiled : bool
         Whether the network runs through torch.compile.
+    initial : str
+        Name or path of the prior to start from; empty: random weights.
     """
 
     settings: TrainingSettings = field(default_factory=TrainingSettings)
@@ -33,6 +35,7 @@ class TrainRequest:
     sample_minutes: float = 5.0
     checkpoint_minutes: float = 5.0
     compiled: bool = False
+    initial: str = ""
 
     def arguments(self, library: Path, run_dir: Path, *, resume: bool) -> list[str]:
         """Arguments of ``napari-mep train``.
@@ -49,11 +52,14 @@ class TrainRequest:
             "--precision": s.precision,
             "--schedule": s.schedule,
             "--learning-rate": f"{s.learning_rate:.12g}",
+            "--estimate-share": f"{s.estimate_share:.12g}",
             "--seed": s.seed,
             "--device": self.device,
             "--checkpoint-minutes": f"{self.checkpoint_minutes:.12g}",
         }
         if self.sample_minutes > 0:
             options["--sample-minutes"] = f"{self.sample_minutes:.12g}"
+        if self.initial and not resume:
+            options["--initial"] = self.initial
         words = [str(library), *(str(word) for pair in options.items() for word in pair)]
         return words + ["--compile"] * self.compiled + ["--resume"] * resume
