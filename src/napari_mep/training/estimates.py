@@ -32,8 +32,10 @@ _COARSE_INVA, _FINE_INVA = 0.4, 2.5
 _APERTURE_INVA = (0.6, 1.5)  # 12 to 30 mrad at 300 keV
 _WAVELENGTH_A = (0.0197, 0.042)  # 300 to 80 keV
 _NOISE_RAD = (0.0025, 0.05)  # of a voxel that is measured as well as the depth sum: 2e6 to 5e3 e/A2
-# Besides counting noise depth suffers from whatever the forward model gets wrong.
+# Besides counting noise depth suffers from whatever the forward model gets wrong: a little of
+# everything, and above all defocus, whose error is a displacement of the specimen along the beam.
 _DEPTH_ERROR_RAD = (0.001, 0.03)
+_DISPLACEMENT = 1.0  # at most, slices
 _BANK = 48  # combinations of optics, thickness and iterations that are drawn from
 _RINGS = 96  # lateral frequencies at which matrices are worked out
 
@@ -180,9 +182,9 @@ class Estimates:
         device: torch.device | str = "cpu",
     ) -> None:
         self.tile_shape, self.share = tile_shape, share
-        self.shape = (2 * tile_shape[0], *tile_shape[1:])
+        self.shape = (2 * tile_shape[0] + 2, *tile_shape[1:])
         rng = np.random.default_rng(0)  # the bank is part of the method and not of a run
-        self._bank = [_drawn(self.shape, voxel_size_A, rng, device) for _ in range(_BANK)]
+        self._bank = [_drawn(tile_shape, voxel_size_A, rng, device) for _ in range(_BANK)]
 
     def __call__(
         self, volumes: Tensor, draws: Sequence[np.random.Generator], white: Tensor
@@ -191,11 +193,11 @@ class Estimates:
 
         Parameters
         ----------
-        volumes : (B, 2 z, y, x) tensor
-            Phase, rad: `shape` for each.
+        volumes : (B, 2 z + 2, y, x) tensor
+            Phase, rad: `shape` for each, a slice on either side of the thickest specimen.
         draws : sequence of numpy Generators
             One per volume.
-        white : (B, 2, 2 z, y, x) tensor
+        white : (B, 2, 2 z + 2, y, x) tensor
             Unit noise.
 
         Returns
@@ -211,10 +213,11 @@ class Estimates:
             wrong = _log_uniform(rng, _DEPTH_ERROR_RAD)
             first = int(rng.integers(max(0, solver.slices - depth) + 1))
             known = rng.random() < self.share
-            tile = volume[first : first + depth]
+            displaced = rng.uniform(-_DISPLACEMENT, _DISPLACEMENT)
+            tile = volume[1 + first : 1 + first + depth]
             estimate = torch.zeros_like(tile)
             if known:
-                specimen = volume[: solver.slices]
+                specimen = _displaced(volume, displaced)[1 : 1 + solver.slices]
                 counted, differs = noise[:, : solver.slices]
                 error = counting * counted + wrong * (differs - differs.mean(0))
                 found = solver(specimen, error)[first : first + depth]
@@ -224,18 +227,23 @@ class Estimates:
         return torch.stack(tiles), torch.stack(estimates)
 
 
+def _displaced(volume: Tensor, slices: float) -> Tensor:
+    """Moved along the beam by a slice at most; finer depth is lost to a solver anyway."""
+    moved = volume.roll(1 if slices > 0 else -1, 0)
+    return volume.lerp(moved, abs(slices))
+
+
 def _drawn(
-    shape: tuple[int, int, int],
+    tile_shape: tuple[int, int, int],
     voxel_size_A: tuple[float, float, float],
     rng: np.random.Generator,
     device: torch.device | str,
 ) -> LinearSolver:
-    """One for random optics and specimens of at most `shape`."""
-    deepest, *lateral = shape
-    tile = deepest // 2
+    """One for random optics and specimens of up to twice the tile."""
+    tile, *lateral = tile_shape
     kind, slices = rng.random(), tile
     if kind > 0.65:
-        slices = deepest
+        slices = 2 * tile
     elif kind < 0.1:
         slices = int(rng.integers(max(1, tile // 4), tile + 1))
     return LinearSolver.of(
