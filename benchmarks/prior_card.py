@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -24,6 +25,7 @@ from napari_mep.crystals.library import CrystalLibrary
 from napari_mep.prior.denoiser import Denoiser
 from napari_mep.prior.files import load_card, load_prior
 from napari_mep.prior.unconditional import sample_prior
+from napari_mep.training.estimates import Estimates
 from napari_mep.training.settings import TrainingSettings
 from napari_mep.training.volumes import VolumeSource
 
@@ -34,17 +36,31 @@ from matplotlib import pyplot as plt
 LEVELS = range(-12, 7)
 
 
-def denoising_error(prior: Denoiser, clean: torch.Tensor) -> list[tuple[int, float]]:
+def denoising_error(
+    prior: Denoiser, clean: torch.Tensor, *estimates: torch.Tensor
+) -> list[tuple[int, float]]:
     """(logSNR, error over variance); `clean` are scaled volumes."""
     rows = []
+    seen = [e.split(8) for e in estimates]
     variance = (clean - clean.mean()).square().mean()
     generator = torch.Generator().manual_seed(1)
     for level in LEVELS:
         noise = torch.randn(clean.shape, generator=generator) * math.exp(-level / 2)
         with torch.no_grad():
-            guess = torch.cat([prior(x, level) for x in (clean + noise).split(8)])
+            parts = zip((clean + noise).split(8), *seen, strict=True)
+            guess = torch.cat([prior(x, level, *e) for x, *e in parts])
         rows.append((level, float((guess - clean).square().mean() / variance)))
     return rows
+
+
+def estimated(
+    library: CrystalLibrary, settings: TrainingSettings
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """64 views in radians, and what a solver without a prior would make of them."""
+    estimates = Estimates(settings.tile_shape, settings.voxel_size_A, 1.0)
+    deep = VolumeSource(library, replace(settings, tile_shape=estimates.shape))(0, 64)
+    white = torch.randn(64, 2, *estimates.shape, generator=torch.Generator().manual_seed(2))
+    return estimates(deep, [np.random.default_rng([3, i]) for i in range(64)], white)
 
 
 def nearest(samples: torch.Tensor, views: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -92,9 +108,22 @@ def main() -> None:
     settings = TrainingSettings.from_dict(card.settings)
     held_out = CrystalLibrary.from_crystals([read_cif(path) for path in a.held_out])
     unseen = VolumeSource(held_out, settings)(0, 64)
-    print("| logSNR | error over variance, held out |\n|---|---|")
-    for level, error in denoising_error(prior, unseen * prior.scale):
-        print(f"| {level} | {error:.3f} |")
+    columns = {"error over variance, held out": denoising_error(prior, unseen * prior.scale)}
+    if prior.sees_estimate:
+        views, seen = estimated(held_out, settings)
+        columns["the same, estimate seen"] = denoising_error(
+            prior, views * prior.scale, seen * prior.scale
+        )
+        print(f"estimate alone: {float((seen - views).square().mean() / views.var()):.3f}")
+        drawn = sample_prior(prior, range(10), steps=a.steps, estimates=seen[:10])
+        sides = [v[:10].sum(axis) for v in (views, seen, drawn) for axis in (1, 2)]
+        what = ("crystals held out", "estimates of them", "samples of the prior that sees those")
+        titles = [f"{w}, {way}" for w in what for way in ("along the beam", "from the side")]
+        a.output.mkdir(parents=True, exist_ok=True)
+        picture(sides, titles, a.output / f"prior-{card.name}-seen.png")
+    print("| logSNR |", " | ".join(columns), "|\n|---|" + "---|" * len(columns))
+    for i, level in enumerate(LEVELS):
+        print(f"| {level} |", " | ".join(f"{rows[i][1]:.3f}" for rows in columns.values()), "|")
 
     samples = sample_prior(prior, range(10), steps=a.steps)
     print(f"samples: standard deviation {samples.std():.4f} rad, data {1 / prior.scale:.4f} rad")

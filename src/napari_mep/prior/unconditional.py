@@ -22,6 +22,7 @@ def sample_prior(
     *,
     steps: int = 50,
     device: torch.device | str = "cpu",
+    estimates: Tensor | None = None,
 ) -> Tensor:
     """Draw volumes from the prior.
 
@@ -35,6 +36,8 @@ def sample_prior(
         Calls of the denoiser, at least 2.
     device : torch.device or str
         Where the network is.
+    estimates : (n, z, y, x) tensor, optional
+        Phase in radians that a prior which sees estimates is shown, one for each volume.
 
     Returns
     -------
@@ -45,8 +48,10 @@ def sample_prior(
     noise = seeded_noise(seeds, denoiser.tile_shape)
     start = noise().to(device) * math.exp(-levels[0] / 2)
 
+    seen = () if estimates is None else (estimates.to(device) * denoiser.scale,)
+
     def denoise(x: Tensor, level: float, _: int) -> Prediction:
-        return Prediction(denoiser(x, level))
+        return Prediction(denoiser(x, level, *seen))
 
     for step in sde_dpm_solver_2m(denoise, start, levels, noise):
         sample = step.prediction

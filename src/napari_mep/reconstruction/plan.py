@@ -25,10 +25,9 @@ __all__ = [
     "ReconstructionPlan",
 ]
 
-START_LOGSNR = {"noise": -13.37, "gradient": 2.0, "estimate": -12.0}
-"""Where sampling starts unless the plan says otherwise: k = 800; k = 0.6 for a warm start; k = 400
-for a prior that sees the gradient solution and so need not be told what it says by the noisy
-volume."""
+START_LOGSNR = {"noise": -13.37, "gradient": 2.0, "estimate": -8.0}
+"""Where sampling starts unless the plan says otherwise: k = 800; k = 0.4 for a warm start; k = 55
+for a prior that sees the gradient solution, whom the noisy volume need not tell what it says."""
 
 _FINISH = {False: 12, True: 0}
 
@@ -174,7 +173,7 @@ class ReconstructionPlan(_Frozen):
         None,
         ge=-20,
         le=10,
-        description="Where sampling starts; None: -13.4 (noise), 2 (gradient), -12 (gradient, with "
+        description="Where sampling starts; None: -13.4 (noise), 2 (gradient), -8 (gradient, with "
         "a prior that sees the gradient solution).",
     )
     start_detail_invA: float = Field(
