@@ -87,7 +87,7 @@ def test_a_prior_that_sees_the_gradient_solution_starts_where_nothing_is_decided
     levels, _ = preview_weights(open_plan)
     np.testing.assert_array_equal(levels, logsnr_schedule(settled))
 
-    given = open_plan.replace(start_logsnr=1.0, finish_iterations=3)
+    given = open_plan.replace(start_logsnr=1.0)
     assert given.settled(sees_estimate=True) == given
     from_noise = open_plan.replace(start="noise").settled(sees_estimate=True)
     assert from_noise.start_logsnr == START_LOGSNR["noise"]

@@ -146,8 +146,7 @@ def _steps(
     warm = plan.method == "gradient" or plan.start == "gradient"
     before = plan.gradient.iterations if warm else 0
     sampling = plan.samples * plan.steps if denoiser else 0
-    finishing_steps = (plan.finish_iterations or 0) if denoiser else 0
-    total = before + sampling + finishing_steps
+    total = before + sampling + (plan.finish_iterations if denoiser else 0)
 
     def snapshot(step: int, stage: str, residual: float, weight: float, logsnr: float) -> Snapshot:
         return Snapshot(
@@ -197,7 +196,7 @@ def _steps(
             yield replace(note, samples=len(finished)), shown, spread
     # What samples agree on and the data deny, the data decide: their depth sum is known sharply.
     finish = plan.gradient.model_copy(
-        update={"iterations": finishing_steps, "coarse_invA": plan.gradient.fine_invA}
+        update={"iterations": plan.finish_iterations, "coarse_invA": plan.gradient.fine_invA}
     )
     for finishing in solve_gradient(problem, finish, shown):
         step_number = before + sampling + finishing.index + 1

@@ -29,8 +29,6 @@ START_LOGSNR = {"noise": -13.37, "gradient": 2.0, "estimate": -8.0}
 """Where sampling starts unless the plan says otherwise: k = 800; k = 0.4 for a warm start; k = 55
 for a prior that sees the gradient solution, whom the noisy volume need not tell what it says."""
 
-_FINISH = {False: 12, True: 0}
-
 
 _OF_THE_PRIOR = frozenset(
     {
@@ -183,13 +181,12 @@ class ReconstructionPlan(_Frozen):
         description="Finest detail (1/A) that a gradient start ends with, in place of "
         "gradient.fine_invA: finer detail is for the prior to bring.",
     )
-    finish_iterations: int | None = Field(
-        None,
+    finish_iterations: int = Field(
+        12,
         ge=0,
         le=10_000,
         description="Full-data gradient steps on the mean of the samples, which takes back what "
-        "the prior got wrong and the data know; None: 12, or none with a prior that sees the "
-        "gradient solution.",
+        "the prior got wrong and the data know.",
     )
     end_logsnr: float = Field(4.6, ge=-10, le=20, description="Where sampling ends.")
     eta: float = Field(1.0, ge=0, le=1, description="Stochasticity: 1 is the SDE, 0 the ODE.")
@@ -230,12 +227,11 @@ class ReconstructionPlan(_Frozen):
         return "poisson" if self.method in ("mep", "gradient") else "amplitude"
 
     def settled(self, *, sees_estimate: bool) -> ReconstructionPlan:
-        """A copy without what depends on the prior: whether it sees the gradient solution."""
-        sees_estimate = sees_estimate and self.start == "gradient"
-        start = START_LOGSNR["estimate" if sees_estimate else self.start]
-        defaults = {"start_logsnr": start, "finish_iterations": _FINISH[sees_estimate]}
-        open_ones = {k: v for k, v in defaults.items() if getattr(self, k) is None}
-        return self.model_copy(update=open_ones)
+        """A copy that leaves nothing to the prior: whether it sees the gradient solution."""
+        if self.start_logsnr is not None:
+            return self
+        start = "estimate" if sees_estimate and self.start == "gradient" else self.start
+        return self.model_copy(update={"start_logsnr": START_LOGSNR[start]})
 
     @property
     def unused(self) -> frozenset[str]:
