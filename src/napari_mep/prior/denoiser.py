@@ -77,9 +77,7 @@ class Denoiser:
         batch_level = level.to(x.device, torch.float32).expand(len(x))
         reduced = self.precision != torch.float32
         with torch.autocast(x.device.type, self.precision if reduced else None, reduced):
-            if estimate is None:
-                v = self.network(z.float(), batch_level)
-            else:
-                v = self.network(z.float(), batch_level, estimate.float())
+            seen = () if estimate is None else (estimate.float(),)
+            v = self.network(z.float(), batch_level, *seen)
         v = v.to(x.dtype)
         return alpha * z - sigma * v

@@ -48,10 +48,10 @@ def sample_prior(
     noise = seeded_noise(seeds, denoiser.tile_shape)
     start = noise().to(device) * math.exp(-levels[0] / 2)
 
-    seen = () if estimates is None else (estimates.to(device) * denoiser.scale,)
+    seen = None if estimates is None else estimates.to(device) * denoiser.scale
 
     def denoise(x: Tensor, level: float, _: int) -> Prediction:
-        return Prediction(denoiser(x, level, *seen))
+        return Prediction(denoiser(x, level, seen))
 
     for step in sde_dpm_solver_2m(denoise, start, levels, noise):
         sample = step.prediction

@@ -38,6 +38,8 @@ PRESET_NAMES = ("tiny", "small", "base", "paper")
 
 _BY_TIME, _BY_VOLUMES = "minutes of training", "rendered volumes"
 _LARGEST = 2**31 - 1
+# Settings whose editor has their name and shows their value as it is.
+_ROWS = ("volumes", "batch", "learning_rate", "estimate_share", "schedule", "precision")
 _HELP = {f.name: f.metadata["description"] for f in fields(TrainingSettings)}
 
 
@@ -92,10 +94,7 @@ class TrainForm(QWidget):
         self.schedule = ChoiceEditor(_choices("schedule"))
         self.precision = ChoiceEditor(_choices("precision"))
         self.seed = LargeIntEditor(0, _LARGEST)
-        for name in (
-            "minutes", "volumes", "batch", "learning_rate", "estimate_share", "schedule",
-            "precision",
-        ):  # fmt: skip
+        for name in ("minutes", *_ROWS):
             getattr(self, name).setToolTip(_HELP[name])
         self.sample_minutes = FloatEditor(0, 1e4, Look("", unit="min", decimals=2, step=1))
         self.sample_minutes.setSpecialValueText("none")
@@ -159,10 +158,7 @@ class TrainForm(QWidget):
         was = self.blockSignals(True)
         self.budget.set_value(_BY_TIME if settings.minutes else _BY_VOLUMES)
         self.minutes.set_value(settings.minutes or 60.0)
-        for name in (
-            "preset", "volumes", "batch", "learning_rate", "estimate_share", "schedule",
-            "precision",
-        ):  # fmt: skip
+        for name in ("preset", *_ROWS):
             getattr(self, name).set_value(getattr(settings, name))
         self.seed.set_value(settings.seed)
         self.blockSignals(was)
