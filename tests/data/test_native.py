@@ -89,6 +89,12 @@ def test_never_overwrites_unasked(store, full, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["data.zarr"], "no temporary left behind"
 
 
+def test_a_name_of_another_kind_of_file_is_refused(full, tmp_path):
+    with pytest.raises(ExportError, match=r"name it .*/scan\.zarr$"):
+        write_dataset(tmp_path / "scan.tif", full)
+    assert not list(tmp_path.glob("scan*"))
+
+
 def test_a_failed_write_leaves_the_old_store(store, full, tmp_path):
     class Broken:
         shape, dtype = full.patterns.shape, full.patterns.dtype

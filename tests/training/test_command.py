@@ -128,6 +128,10 @@ def test_a_full_disk_is_told_and_spares_the_checkpoint(library_file, tmp_path, m
     assert main([*arguments, "--volumes", "2"]) == 0
     before = (run / CHECKPOINT_NAME).read_bytes()
 
+    assert main([*arguments, "--volumes", "4", "--resume", "--initial", "crystals"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "initial = crystals: a resumed run goes on with its own weights" in line
+
     def full(tensors, path, metadata):
         path.write_bytes(b"half")
         raise SafetensorError("Error while serializing: I/O error: No space left on device")

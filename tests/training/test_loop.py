@@ -233,6 +233,23 @@ def test_a_prior_of_another_architecture_is_not_taken_over(
     assert "\n" not in str(info.value)
 
 
+@pytest.mark.usefixtures("small_network")
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"voxel_size_A": (1.6, 0.25, 0.25)}, r"voxel_size_A = \(1\.6, 0\.25, 0\.25\) A"),
+        ({"energy_keV": 80.0}, r"energy_keV = 80\.0 keV"),
+    ],
+)
+def test_a_prior_of_other_voxels_or_energy_is_not_taken_over(
+    library, settings, tmp_path, other, said
+):
+    _run(library, replace(settings, **other), tmp_path / "a", steps=1)
+    export_prior(tmp_path / "a", tmp_path / "a.safetensors")
+    with pytest.raises(WeightsError, match=rf"initial prior: has {said}, the settings"):
+        _run(library, settings, tmp_path / "b", initial=load_prior(tmp_path / "a.safetensors"))
+
+
 def test_a_run_without_checkpoint_cannot_be_exported(tmp_path):
     with pytest.raises(WeightsError, match="no such file"):
         export_prior(tmp_path, tmp_path / "mine.safetensors")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_mep import __version__
+from napari_mep.data._memory import usable_memory
 
 __all__ = ["describe_machine"]
 
@@ -74,9 +75,8 @@ def _cores() -> int:
 
 
 def _memory_GiB() -> float | None:
-    if hasattr(os, "sysconf") and {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= set(os.sysconf_names):
-        return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
-    return None
+    memory = usable_memory()
+    return None if memory is None else round(memory / 2**30, 1)
 
 
 def _versions() -> dict[str, str]:

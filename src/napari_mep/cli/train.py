@@ -18,7 +18,7 @@ from napari_mep.cli._shared import (
     seed,
     whole_number,
 )
-from napari_mep.errors import ExportError, WeightsError
+from napari_mep.errors import ExportError, PlanError, WeightsError
 
 if TYPE_CHECKING:
     import torch
@@ -123,6 +123,11 @@ def _train(a: argparse.Namespace) -> None:
     from napari_mep.training.ranks import join_ranks, local_rank
     from napari_mep.training.run_directory import CHECKPOINT_NAME
 
+    if a.initial and a.resume:
+        raise PlanError(
+            f"initial = {a.initial}: a resumed run goes on with its own weights; leave out "
+            "--initial, or start another run"
+        )
     settings = _settings(a)
     device = resolve_device(a.device)
     if device.type == "cuda" and device.index is None:
@@ -144,7 +149,7 @@ def _train(a: argparse.Namespace) -> None:
             resume=a.resume,
             device=device,
             ranks=ranks,
-            initial=load_prior(a.initial, device) if a.initial and not a.resume else None,
+            initial=load_prior(a.initial, device) if a.initial else None,
             compiled=a.compile,
             workers=_workers(device) if a.workers is None else a.workers,
             checkpoint_seconds=60 * a.checkpoint_minutes,

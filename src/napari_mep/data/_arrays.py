@@ -7,12 +7,12 @@ lazily where the format allows, with the inner path it was found at.
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from napari_mep.data._memory import usable_memory
 from napari_mep.data._store import READ_ERRORS, one_line
 from napari_mep.data.formats._frames import broken, check_beginning, not_one
 from napari_mep.errors import DataError
@@ -81,10 +81,8 @@ def _npz_header(archive: Any, name: str) -> tuple[tuple[int, ...], np.dtype[Any]
 
 def _refuse_what_does_not_fit(path: Path, size: int) -> None:
     """The one format that is read whole must leave half of the memory for the rest."""
-    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
-        return  # nothing is known about the memory there
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if size > memory / 2:
+    memory = usable_memory()
+    if memory is not None and size > memory / 2:
         raise DataError(
             f"{path}: {size / 1e9:.3g} GB, which a .npz archive can only be read whole, more than "
             f"half of this machine's {memory / 1e9:.3g} GB; save the array as .npy, which stays on "

@@ -12,14 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from napari_mep.data._store import READ_ERRORS, atomic_directory, missing_chunks, one_line, to_json
+from napari_mep.data._store import (
+    READ_ERRORS,
+    atomic_directory,
+    check_target,
+    missing_chunks,
+    one_line,
+    to_json,
+)
 from napari_mep.data.calibration import PartialCalibration
 from napari_mep.data.dataset import DiffractionDataset, PatternArray
 from napari_mep.data.opened import OpenedPatterns
-from napari_mep.errors import CalibrationError, DataError
+from napari_mep.errors import CalibrationError, DataError, ExportError
 from napari_mep.volume import PhaseVolume
 
-__all__ = ["is_native", "read_native", "read_truth", "write_dataset"]
+__all__ = ["check_scan_target", "is_native", "read_native", "read_truth", "write_dataset"]
 
 ATTRIBUTE = "napari-mep"
 FORMAT = "4d-stem"
@@ -36,7 +43,7 @@ def write_dataset(
     Parameters
     ----------
     path : str or Path
-        Directory to write, usually ``NAME.zarr``.
+        Directory to write, ``NAME.zarr``.
     dataset : DiffractionDataset
         What to write; copied scan row by scan row, so it may be larger than memory.
     overwrite : bool
@@ -50,13 +57,13 @@ def write_dataset(
     Raises
     ------
     ExportError
-        The target exists or cannot be written.
+        See `check_scan_target`.
     DataError
         The patterns of `dataset` cannot be read.
     """
     import zarr
 
-    with atomic_directory(path, overwrite) as folder:
+    with atomic_directory(check_scan_target(path, overwrite), overwrite) as folder:
         root = zarr.open_group(folder, mode="w", zarr_format=3)
         _copy_patterns(root, dataset)
         if dataset.mask is not None:
@@ -81,6 +88,34 @@ def write_dataset(
             }
         )
     return Path(path)
+
+
+def check_scan_target(path: str | Path, overwrite: bool = False) -> Path:
+    """Refuse a place where no scan can or must be written; touches nothing.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder to be written.
+    overwrite : bool
+        Whether an existing Zarr store may be replaced. Nothing else is ever replaced.
+
+    Returns
+    -------
+    Path
+        The same path, absolute.
+
+    Raises
+    ------
+    ExportError
+        Something exists there, it cannot be written, or the name is that of another kind of file.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in ("", ".zarr"):
+        raise ExportError(
+            f"output {path}: a scan is written as a Zarr folder; name it {path.with_suffix('.zarr')}"
+        )
+    return check_target(path, overwrite)
 
 
 def is_native(path: str | Path) -> bool:

@@ -6,11 +6,11 @@ are low: they leave out what depends on details, and refuse nothing that could h
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_mep.data._memory import usable_memory
 from napari_mep.errors import PlanError
 from napari_mep.reconstruction.baselines.catalogue import BASELINES, baseline_settings
 from napari_mep.reconstruction.geometry import model_voxels
@@ -92,10 +92,7 @@ def total_memory(device: torch.device) -> int | None:
         import torch
 
         return int(torch.cuda.mem_get_info(device)[1])
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not on Windows
-        return None
+    return usable_memory()
 
 
 def _of_ours(dataset: DiffractionDataset, voxels: ModelVoxels, window: int) -> int:

@@ -108,7 +108,8 @@ def train(
     SolverError
         If the loss is not finite; the last checkpoint stays as it was.
     WeightsError
-        If there is nothing to resume, or the run directory or `initial` has another architecture.
+        If there is nothing to resume, the run directory or `initial` has another architecture, or
+        `initial` other voxels or another beam energy.
     ExportError
         If the run directory cannot be written or another process trains there.
     PlanError
@@ -125,7 +126,7 @@ def train(
             torch.manual_seed(settings.seed)
             network = UNet3D(settings.architecture)
         if initial is not None and not resume:
-            _take_over(network, initial)
+            _take_over(network, initial, settings)
         network = network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         forward: Callable[..., Tensor] = network
         if compiled:
@@ -305,8 +306,15 @@ def _v_loss(
     return (network(alpha * clean + sigma * noise, logsnr, *seen) - v).square().mean((1, 2, 3))
 
 
-def _take_over(network: UNet3D, initial: Denoiser) -> None:
+def _take_over(network: UNet3D, initial: Denoiser, settings: TrainingSettings) -> None:
     """Weights of a prior; an input that it lacks keeps its zeros."""
+    for field, unit in (("voxel_size_A", "A"), ("energy_keV", "keV")):
+        old, new = getattr(initial, field), getattr(settings, field)
+        if old != new:
+            raise WeightsError(
+                f"initial prior: has {field} = {old} {unit}, the settings {new} {unit}; train from "
+                "one that fits or from random weights"
+            )
     try:
         missing, unknown = network.load_state_dict(initial.network.state_dict(), strict=False)
     except RuntimeError as err:
