@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["usable_memory"]
@@ -21,10 +22,8 @@ def usable_memory() -> int | None:
         None where the system does not tell.
     """
     limits = list(_group_limits())
-    try:
+    with suppress(AttributeError, ValueError, OSError):  # not on Windows
         limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):  # not on Windows
-        pass
     return min(limits, default=None)
 
 

@@ -112,9 +112,8 @@ def check_scan_target(path: str | Path, overwrite: bool = False) -> Path:
     """
     path = Path(path)
     if path.suffix.lower() not in ("", ".zarr"):
-        raise ExportError(
-            f"output {path}: a scan is written as a Zarr folder; name it {path.with_suffix('.zarr')}"
-        )
+        named = path.with_suffix(".zarr")
+        raise ExportError(f"output {path}: a scan is written as a Zarr folder; name it {named}")
     return check_target(path, overwrite)
 
 
