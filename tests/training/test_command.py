@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -52,21 +53,29 @@ def library_file(library, tmp_path):
 def start(library_file, small_network, tmp_path, repository):
     """Starts ``napari-mep train`` with the small network; at the end nothing is left running."""
     network = json.dumps(PRESETS["tiny"].to_dict())
+    program = tmp_path / "program.py"
+    program.write_text(_PROGRAM)
     started = []
 
-    def run(*options):
-        command = [sys.executable, "-c", _PROGRAM, network, "train", str(library_file)]
+    def run(*options, launcher=()):
+        command = [sys.executable, *launcher, str(program), network, "train", str(library_file)]
         command += ["-o", str(tmp_path / "run"), "--device", "cpu", "--batch", "2", *options]
         environment = os.environ | {"PYTHONPATH": str(repository / "src")}
         process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         started.append(process)
         return process
 
     yield run
     for process in started:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # torchrun's workers as well
         process.communicate()
 
 
@@ -117,6 +126,25 @@ def test_a_piece_ends_by_itself_and_sigterm_ends_it_sooner(start, tmp_path):
     _, state = read_checkpoint(tmp_path / "run")
     assert state["volumes"] > seen
     assert state["settings"]["minutes"] == 100  # kept, though not given again
+
+
+def test_torchrun_passes_sigterm_on_and_the_run_resumes(start, tmp_path):
+    run = tmp_path / "run"
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    process = start("--volumes", "100000", launcher=torchrun)
+    _wait(lambda: len(read_metrics(run)[0]) > 0, process)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert "SignalException" in errors  # torchrun's own; its workers ended well
+    assert not is_running(run)
+    seen = read_checkpoint(run)[1]["volumes"]
+    assert seen >= read_metrics(run)[0][-1]["volumes"]
+    assert (run / "prior.safetensors").exists()
+
+    process = start("--volumes", str(seen + 2), "--resume", launcher=torchrun)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert read_checkpoint(run)[1]["volumes"] == seen + 2
 
 
 @pytest.mark.usefixtures("small_network")
