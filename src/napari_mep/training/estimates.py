@@ -26,16 +26,14 @@ from torch import Tensor
 
 __all__ = ["Estimates", "LinearSolver", "depth_coupling", "gradient_filter"]
 
-# The solver's own settings, and longer runs whose solutions are closer to convergence.
-_ITERATIONS = (24, 24, 40, 70, 120)
+# From the solver's own default to where the first moment over depth has converged.
+_ITERATIONS = (24, 50, 100, 200, 400)
 _COARSE_INVA, _FINE_INVA = 0.4, 2.5
 _APERTURE_INVA = (0.6, 1.5)  # 12 to 30 mrad at 300 keV
 _WAVELENGTH_A = (0.0197, 0.042)  # 300 to 80 keV
 _NOISE_RAD = (0.0025, 0.05)  # of a voxel that is measured as well as the depth sum: 2e6 to 5e3 e/A2
-# Besides counting noise depth suffers from whatever the forward model gets wrong: a little of
-# everything, and above all defocus, whose error is a displacement of the specimen along the beam.
+# Besides counting noise depth suffers from whatever the forward model gets wrong.
 _DEPTH_ERROR_RAD = (0.001, 0.03)
-_DISPLACEMENT = 1.0  # at most, slices
 _BANK = 48  # combinations of optics, thickness and iterations that are drawn from
 _RINGS = 96  # lateral frequencies at which matrices are worked out
 
@@ -182,7 +180,7 @@ class Estimates:
         device: torch.device | str = "cpu",
     ) -> None:
         self.tile_shape, self.share = tile_shape, share
-        self.shape = (2 * tile_shape[0] + 2, *tile_shape[1:])
+        self.shape = (2 * tile_shape[0], *tile_shape[1:])
         rng = np.random.default_rng(0)  # the bank is part of the method and not of a run
         self._bank = [_drawn(tile_shape, voxel_size_A, rng, device) for _ in range(_BANK)]
 
@@ -193,11 +191,11 @@ class Estimates:
 
         Parameters
         ----------
-        volumes : (B, 2 z + 2, y, x) tensor
-            Phase, rad: `shape` for each, a slice on either side of the thickest specimen.
+        volumes : (B, 2 z, y, x) tensor
+            Phase, rad: `shape` for each, the thickest specimen.
         draws : sequence of numpy Generators
             One per volume.
-        white : (B, 2, 2 z + 2, y, x) tensor
+        white : (B, 2, 2 z, y, x) tensor
             Unit noise.
 
         Returns
@@ -213,11 +211,10 @@ class Estimates:
             wrong = _log_uniform(rng, _DEPTH_ERROR_RAD)
             first = int(rng.integers(max(0, solver.slices - depth) + 1))
             known = rng.random() < self.share
-            displaced = rng.uniform(-_DISPLACEMENT, _DISPLACEMENT)
-            tile = volume[1 + first : 1 + first + depth]
+            tile = volume[first : first + depth]
             estimate = torch.zeros_like(tile)
             if known:
-                specimen = _displaced(volume, displaced)[1 : 1 + solver.slices]
+                specimen = volume[: solver.slices]
                 counted, differs = noise[:, : solver.slices]
                 error = counting * counted + wrong * (differs - differs.mean(0))
                 found = solver(specimen, error)[first : first + depth]
@@ -225,12 +222,6 @@ class Estimates:
             tiles.append(tile)
             estimates.append(estimate)
         return torch.stack(tiles), torch.stack(estimates)
-
-
-def _displaced(volume: Tensor, slices: float) -> Tensor:
-    """Moved along the beam by a slice at most; finer depth is lost to a solver anyway."""
-    moved = volume.roll(1 if slices > 0 else -1, 0)
-    return volume.lerp(moved, abs(slices))
 
 
 def _drawn(
