@@ -10,7 +10,7 @@ from napari_mep.crystals.cut import fill_box, oriented_cell
 from napari_mep.crystals.render import SliceRenderer
 from napari_mep.crystals.samples import sample
 from napari_mep.physics.optics import wavelength_A
-from napari_mep.reconstruction.gradient import solve_gradient
+from napari_mep.reconstruction.gradient import Belief, solve_gradient
 from napari_mep.reconstruction.plan import GradientPlan
 from napari_mep.reconstruction.problem import build_problem
 from napari_mep.training.estimates import LinearSolver
@@ -100,6 +100,29 @@ def test_full_steps_do_not_diverge_however_many(dataset, plan):
     residuals = [s.residual for s in steps]
     assert max(residuals[20:]) < 0.1 * residuals[0]
     assert residuals[-1] == pytest.approx(min(residuals), rel=0.2)
+
+
+def test_a_belief_gives_way_to_what_the_data_know_better(make_dataset, plan):
+    problem = build_problem(make_dataset(electrons=3e4, seed=3), plan, device=CPU)
+    settings = GradientPlan(iterations=60, coarse_invA=100, fine_invA=100)
+    *_, alone = solve_gradient(problem, settings)
+    mean = torch.full(problem.grid.shape, 0.05)
+
+    def solved(deviation_rad):
+        *_, last = solve_gradient(problem, settings, mean, Belief(mean, deviation_rad))
+        return last.canvas
+
+    firm, loose = solved(1e-5), solved(1e3)
+    torch.testing.assert_close(firm, mean, rtol=0, atol=1e-4)
+    fits = float(problem.data_term(alone.canvas).value)
+    assert float(problem.data_term(loose).value) == pytest.approx(fits, rel=0.02)
+    between = solved(0.02)
+    # There the pull of the data and that of the belief cancel, but where phase would be negative.
+    pull = problem.data_term(between).gradient
+    back = (between - mean) / 0.02**2
+    inner = between > 0
+    assert float(inner.float().mean()) > 0.05
+    assert float((pull + back)[inner].norm()) < 0.05 * float(back[inner].norm())
 
 
 def test_phases_are_positive(make_dataset, plan):

@@ -49,6 +49,10 @@ BAD = [
         {"start_logsnr": 5.0, "end_logsnr": 4.0},
         r"settings: start_logsnr 5\.0 must lie below end_logsnr 4\.0",
     ),
+    (
+        {"second_start_logsnr": 6.0},
+        r"settings: second_start_logsnr 6\.0 must lie below end_logsnr 4\.6",
+    ),
     ({"end_logsnr": -5.0}, r"start_logsnr 2\.0 must lie below end_logsnr -5\.0"),
 ]
 

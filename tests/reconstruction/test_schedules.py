@@ -87,8 +87,16 @@ def test_a_prior_that_sees_the_gradient_solution_starts_where_nothing_is_decided
     levels, _ = preview_weights(open_plan)
     np.testing.assert_array_equal(levels, logsnr_schedule(settled))
 
+    # Every other sample keeps the depth of that solution.
+    starts = [settled.sample(i).start_logsnr for i in range(4)]
+    assert starts == 2 * [START_LOGSNR["estimate"], START_LOGSNR["gradient"]]
+    assert [settled.sample(i).seed for i in range(4)] == [0, 1, 2, 3]
+
     given = open_plan.replace(start_logsnr=1.0)
     assert given.settled(sees_estimate=True) == given
+    assert [given.sample(i).start_logsnr for i in range(2)] == [1.0, 1.0]
+    both = given.replace(second_start_logsnr=-5.0).settled(sees_estimate=False)
+    assert [both.sample(i).start_logsnr for i in range(3)] == [1.0, -5.0, 1.0]
     from_noise = open_plan.replace(start="noise").settled(sees_estimate=True)
     assert from_noise.start_logsnr == START_LOGSNR["noise"]
 

@@ -49,6 +49,8 @@ CHANGED = {
     "steps": 137,
     "start": "noise",
     "start_logsnr": -11.5,
+    "second_start_logsnr": -3.5,
+    "finish_deviation_rad": 0.123,
     "end_logsnr": 3.25,
     "eta": 0.5,
     "likelihood": "poisson",

@@ -23,7 +23,7 @@ from napari_mep.prior.precision import resolve_precision
 from napari_mep.reconstruction.baselines import BASELINES
 from napari_mep.reconstruction.baselines.catalogue import check_baseline
 from napari_mep.reconstruction.baselines.solve import problem_plan, solve_baseline
-from napari_mep.reconstruction.gradient import solve_gradient
+from napari_mep.reconstruction.gradient import Belief, solve_gradient
 from napari_mep.reconstruction.memory import check_memory
 from napari_mep.reconstruction.posterior import sample_posterior
 from napari_mep.reconstruction.problem import Interrupted, Problem, build_problem
@@ -178,7 +178,7 @@ def _steps(
     finished: list[Tensor] = []
     spread: Tensor | None = None
     for i in range(plan.samples):
-        one = plan.replace(seed=plan.seed + i)
+        one = plan.sample(i)
         stage = f"sample {i + 1} of {plan.samples}" if plan.samples > 1 else "sampling"
         for sample in sample_posterior(problem, denoiser, one, start):
             step_number = before + i * plan.steps + sample.index + 1
@@ -198,7 +198,8 @@ def _steps(
     finish = plan.gradient.model_copy(
         update={"iterations": plan.finish_iterations, "coarse_invA": plan.gradient.fine_invA}
     )
-    for finishing in solve_gradient(problem, finish, shown):
+    mean = Belief(shown, plan.finish_deviation_rad)
+    for finishing in solve_gradient(problem, finish, shown, belief=mean):
         step_number = before + sampling + finishing.index + 1
         note = snapshot(step_number, "finish", finishing.residual, finish.step, math.nan)
         yield replace(note, samples=plan.samples), finishing.canvas, spread

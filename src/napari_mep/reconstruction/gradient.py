@@ -12,7 +12,23 @@ from torch import Tensor
 from napari_mep.reconstruction.plan import GradientPlan
 from napari_mep.reconstruction.problem import Problem
 
-__all__ = ["GradientStep", "solve_gradient"]
+__all__ = ["Belief", "GradientStep", "solve_gradient"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Belief:
+    """What is believed of the specimen besides the data: a Gaussian, independent between voxels.
+
+    Parameters
+    ----------
+    mean : (z, y, x) tensor
+        Canvas in radians.
+    deviation_rad : float
+        Standard deviation of a voxel.
+    """
+
+    mean: Tensor
+    deviation_rad: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,7 +41,10 @@ class GradientStep:
 
 
 def solve_gradient(
-    problem: Problem, plan: GradientPlan, start: Tensor | None = None
+    problem: Problem,
+    plan: GradientPlan,
+    start: Tensor | None = None,
+    belief: Belief | None = None,
 ) -> Iterator[GradientStep]:
     """Projected, Nesterov-accelerated gradient steps, coarse structure first.
 
@@ -48,6 +67,8 @@ def solve_gradient(
         Number of steps and their length.
     start : (z, y, x) tensor, optional
         Canvas in radians to begin with; None: vacuum.
+    belief : Belief, optional
+        Adds its negative logarithm to the objective: what the data do not know better stays.
 
     Yields
     ------
@@ -56,15 +77,22 @@ def solve_gradient(
     canvas = torch.zeros(problem.grid.shape, device=problem.device) if start is None else start
     ahead = canvas
     weight, lowest = 1.0, math.inf
+    # Diagonal of the Hessian that a belief adds.
+    firmness = 0.0 if belief is None else belief.deviation_rad**-2
+    step_scale = problem.step_scale / (1 + firmness * problem.step_scale)
     for i in range(plan.iterations):
         result = problem.data_term(ahead)
-        step = plan.step * _low_pass(problem, problem.step_scale * result.gradient, _width(plan, i))
+        value, gradient = float(result.value), result.gradient
+        if belief is not None:
+            off = ahead - belief.mean
+            value += 0.5 * firmness * float(off.square().sum())
+            gradient = gradient + firmness * off
+        step = plan.step * _low_pass(problem, step_scale * gradient, _width(plan, i))
         # Potentials are positive. This also decides what the data cannot: the depth sum of a heavy
         # column passes pi, and without it the solver settles one turn of phase too low.
         new = (ahead - step).clamp(min=0.0)
         moved = new - canvas
-        value = float(result.value)
-        if float((result.gradient * moved).sum()) > 0 or value > lowest:
+        if float((gradient * moved).sum()) > 0 or value > lowest:
             weight = 1.0
         lowest = min(lowest, value)
         next_weight = 0.5 * (1 + (1 + 4 * weight**2) ** 0.5)

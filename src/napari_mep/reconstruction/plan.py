@@ -37,8 +37,10 @@ _OF_THE_PRIOR = frozenset(
         "samples",
         "start",
         "start_logsnr",
+        "second_start_logsnr",
         "start_detail_invA",
         "finish_iterations",
+        "finish_deviation_rad",
         "end_logsnr",
         "eta",
         "guidance",
@@ -174,6 +176,14 @@ class ReconstructionPlan(_Frozen):
         description="Where sampling starts; None: -13.4 (noise), 2 (gradient), -8 (gradient, with "
         "a prior that sees the gradient solution).",
     )
+    second_start_logsnr: float | None = Field(
+        None,
+        ge=-20,
+        le=10,
+        description="Where every other sample starts; None: as start_logsnr, but 2 where that is "
+        "left open, too, with a prior that sees the gradient solution. The mean is then one of "
+        "samples that decide depth anew and samples that keep what the gradient solution has.",
+    )
     start_detail_invA: float = Field(
         2.5,
         gt=0,
@@ -187,6 +197,13 @@ class ReconstructionPlan(_Frozen):
         le=10_000,
         description="Full-data gradient steps on the mean of the samples, which takes back what "
         "the prior got wrong and the data know.",
+    )
+    finish_deviation_rad: float = Field(
+        0.017,
+        gt=0,
+        le=100,
+        description="How far the mean of the samples may be from the truth, rms over voxels: these "
+        "steps go no farther than the data are surer than that.",
     )
     end_logsnr: float = Field(4.6, ge=-10, le=20, description="Where sampling ends.")
     eta: float = Field(1.0, ge=0, le=1, description="Stochasticity: 1 is the SDE, 0 the ODE.")
@@ -215,8 +232,12 @@ class ReconstructionPlan(_Frozen):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         start = START_LOGSNR[self.start] if self.start_logsnr is None else self.start_logsnr
-        if start >= self.end_logsnr:
-            raise ValueError(f"start_logsnr {start} must lie below end_logsnr {self.end_logsnr}")
+        for name, level in (
+            ("start_logsnr", start),
+            ("second_start_logsnr", self.second_start_logsnr),
+        ):
+            if level is not None and level >= self.end_logsnr:
+                raise ValueError(f"{name} {level} must lie below end_logsnr {self.end_logsnr}")
         return self
 
     @property
@@ -230,8 +251,19 @@ class ReconstructionPlan(_Frozen):
         """A copy that leaves nothing to the prior: whether it sees the gradient solution."""
         if self.start_logsnr is not None:
             return self
-        start = "estimate" if sees_estimate and self.start == "gradient" else self.start
-        return self.model_copy(update={"start_logsnr": START_LOGSNR[start]})
+        found = {"start_logsnr": START_LOGSNR[self.start]}
+        if sees_estimate and self.start == "gradient":
+            found["start_logsnr"] = START_LOGSNR["estimate"]
+            if self.second_start_logsnr is None:
+                found["second_start_logsnr"] = START_LOGSNR["gradient"]
+        return self.model_copy(update=found)
+
+    def sample(self, index: int) -> ReconstructionPlan:
+        """The plan of one sample: a seed of its own, and every other one its own start."""
+        start = self.start_logsnr
+        if index % 2 and self.second_start_logsnr is not None:
+            start = self.second_start_logsnr
+        return self.model_copy(update={"seed": self.seed + index, "start_logsnr": start})
 
     @property
     def unused(self) -> frozenset[str]:
