@@ -48,6 +48,7 @@ from napari_mep.training.volumes import VolumeSource, data_scale
 
 LEVELS = (-6, -5, -4, -3, -2, 0, 2)  # logSNR at which the x-prediction is judged
 STARTS = (-2.0, 1.0)  # logSNR from which reconstructions start
+STEPS = 20  # of both samples together
 
 # `tiny` with two levels at full resolution in place of its stem of 1x4x4 patches.
 PRESETS["plain"] = UNetConfig(
@@ -72,11 +73,14 @@ VARIANTS = (
     Variant("weighting −4 ± 3", {"logsnr_mean": -4.0}),
     Variant("weighting 0 ± 3", {"logsnr_mean": 0.0}),
     Variant("weighting −2 ± 1.5", {"logsnr_width": 1.5}),
-    Variant("levels drawn by the weighting", {"noise_levels": "weighting"}),
     Variant("data at half the scale", scale=0.5),
     Variant("data at twice the scale", scale=2.0),
     Variant("EMA 0.03", {"ema_relative_length": 0.03}),
     Variant("EMA 0.2", {"ema_relative_length": 0.2}),
+    Variant("small", {"preset": "small"}),
+    Variant("base", {"preset": "base"}),
+    Variant("tiny without patches", {"preset": "plain"}),
+    Variant("levels drawn by the weighting", {"noise_levels": "weighting"}),
     Variant("learning rate 3e-3", {"learning_rate": 3e-3}),
     Variant("learning rate 3e-4", {"learning_rate": 3e-4}),
     Variant("batch 4", {"batch": 4}),
@@ -85,9 +89,6 @@ VARIANTS = (
         "surface_share": 0.0, "stacking_fault_share": 0.0, "amorphous_share": 0.0,
         "low_index_share": 0.0, "misaligned_share": 0.0,
     }),
-    Variant("small", {"preset": "small"}),
-    Variant("base", {"preset": "base"}),
-    Variant("tiny without patches", {"preset": "plain"}),
 )  # fmt: skip
 
 
@@ -165,8 +166,9 @@ def reconstructions(
     found = {}
     for start in STARTS:
         plan = ReconstructionPlan(
-            prior=str(path), samples=2, start_logsnr=start, finish_iterations=0, device=str(device)
-        )
+            prior=str(path), steps=STEPS, samples=2, start_logsnr=start, finish_iterations=0,
+            device=str(device),
+        )  # fmt: skip
         found[f"{start:g}"] = [scored(scan, plan) for scan in scans.values()]
     return found
 
