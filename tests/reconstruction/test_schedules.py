@@ -73,7 +73,7 @@ def test_extreme_levels_do_not_overflow():
 
 
 def test_preview_shows_what_the_sampler_will_do():
-    plan = ReconstructionPlan(steps=17)
+    plan = ReconstructionPlan(steps=17, prior="crystals")
     levels, weight = preview_weights(plan, curvature=50.0)
     np.testing.assert_array_equal(levels, logsnr_schedule(plan))
     np.testing.assert_array_equal(weight, guidance_weight(levels, plan.guidance, math.log(50.0)))

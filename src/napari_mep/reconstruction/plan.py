@@ -157,7 +157,9 @@ class ReconstructionPlan(_Frozen):
         "mep",
         description="Which solver: with the prior (mep), without (gradient), or another package's.",
     )
-    prior: str = Field("crystals", description="Name of a shipped prior or path of its weights.")
+    prior: str = Field(
+        "crystals-estimate", description="Name of a shipped prior or path of its weights."
+    )
     steps: int = Field(6, ge=2, le=10_000, description="Sampling steps of each sample.")
     samples: int = Field(
         4,
