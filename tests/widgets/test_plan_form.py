@@ -113,7 +113,7 @@ def test_editors_offer_only_what_the_plan_accepts(form, path):
         for parent in parents:
             inner = inner.setdefault(parent, {})
         inner[name] = value
-        if path == "start_logsnr":
+        if path in ("start_logsnr", "second_start_logsnr"):
             nested["end_logsnr"] = 20
         elif path == "end_logsnr":
             nested["start_logsnr"] = -20

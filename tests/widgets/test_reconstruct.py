@@ -103,7 +103,7 @@ def test_the_result_carries_its_provenance(qtbot, make_widget, gated, viewer_mod
     assert layer.metadata["napari_mep"] == provenance | {"dataset_path": "srtio3.zarr"}
     # What the plan leaves to the prior is told, too.
     assert ReconstructionPlan.parse(provenance["plan"]) == widget.plan().settled(
-        sees_estimate=False
+        sees_estimate=True
     )
     assert provenance["step"] == 5
 
