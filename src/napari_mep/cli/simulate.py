@@ -33,12 +33,13 @@ def add_command(commands: Commands) -> None:
 
 
 def _simulate(a: argparse.Namespace) -> None:
-    from napari_mep.data.native import check_scan_target, write_dataset
+    from napari_mep.data.native import write_dataset
     from napari_mep.data.simulate import simulate_dataset
+    from napari_mep.export.ome_zarr import check_target
 
     if Path(a.source).is_file():
         refuse_inputs([a.output], [a.source])
-    check_scan_target(a.output, overwrite=a.overwrite)
+    check_target(a.output, overwrite=a.overwrite)
     with progress("simulating", "patterns") as bar:
         dataset = simulate_dataset(
             a.source,

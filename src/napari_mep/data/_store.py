@@ -96,9 +96,13 @@ def check_target(path: str | Path, overwrite: bool = False) -> Path:
     Raises
     ------
     ExportError
-        Something exists there, or a part of the path is no directory.
+        Something exists there, a part of the path is no directory, or the name is that of another
+        kind of file.
     """
     path = Path(path).absolute()
+    if path.suffix.lower() not in ("", ".zarr"):
+        named = path.with_suffix(".zarr")
+        raise ExportError(f"output {path}: a Zarr folder is written; name it {named}")
     try:
         if path.exists() or path.is_symlink():
             if not is_store(path):

@@ -12,21 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from napari_mep.data._store import (
-    READ_ERRORS,
-    atomic_directory,
-    check_target,
-    missing_chunks,
-    one_line,
-    to_json,
-)
+from napari_mep.data._store import READ_ERRORS, atomic_directory, missing_chunks, one_line, to_json
 from napari_mep.data.calibration import PartialCalibration
 from napari_mep.data.dataset import DiffractionDataset, PatternArray
 from napari_mep.data.opened import OpenedPatterns
-from napari_mep.errors import CalibrationError, DataError, ExportError
+from napari_mep.errors import CalibrationError, DataError
 from napari_mep.volume import PhaseVolume
 
-__all__ = ["check_scan_target", "is_native", "read_native", "read_truth", "write_dataset"]
+__all__ = ["is_native", "read_native", "read_truth", "write_dataset"]
 
 ATTRIBUTE = "napari-mep"
 FORMAT = "4d-stem"
@@ -57,13 +50,13 @@ def write_dataset(
     Raises
     ------
     ExportError
-        See `check_scan_target`.
+        The target exists, cannot be written or has the name of another kind of file.
     DataError
         The patterns of `dataset` cannot be read.
     """
     import zarr
 
-    with atomic_directory(check_scan_target(path, overwrite), overwrite) as folder:
+    with atomic_directory(path, overwrite) as folder:
         root = zarr.open_group(folder, mode="w", zarr_format=3)
         _copy_patterns(root, dataset)
         if dataset.mask is not None:
@@ -88,33 +81,6 @@ def write_dataset(
             }
         )
     return Path(path)
-
-
-def check_scan_target(path: str | Path, overwrite: bool = False) -> Path:
-    """Refuse a place where no scan can or must be written; touches nothing.
-
-    Parameters
-    ----------
-    path : str or Path
-        The folder to be written.
-    overwrite : bool
-        Whether an existing Zarr store may be replaced. Nothing else is ever replaced.
-
-    Returns
-    -------
-    Path
-        The same path, absolute.
-
-    Raises
-    ------
-    ExportError
-        Something exists there, it cannot be written, or the name is that of another kind of file.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in ("", ".zarr"):
-        named = path.with_suffix(".zarr")
-        raise ExportError(f"output {path}: a scan is written as a Zarr folder; name it {named}")
-    return check_target(path, overwrite)
 
 
 def is_native(path: str | Path) -> bool:
