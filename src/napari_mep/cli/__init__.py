@@ -25,6 +25,7 @@ _COMMANDS = (
     "evaluate",
     "benchmark",
     "crystals",
+    "solve",
     "train",
     "demo",
 )

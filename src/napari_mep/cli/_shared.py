@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_mep.errors import ExportError
+from napari_mep.errors import ExportError, WeightsError
 
 if TYPE_CHECKING:
     from napari_mep.data.dataset import DiffractionDataset
@@ -153,6 +153,17 @@ def progress(title: str, unit: str) -> Iterator[Callable[..., None]]:
             bar.update(done - bar.n)
 
         yield advance
+
+
+def training_settings(path: Path) -> dict[str, Any]:
+    """Training settings from a JSON file."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as err:
+        raise WeightsError(f"settings {path}: not readable ({err})") from None
+    if not isinstance(values, dict):
+        raise WeightsError(f"settings {path}: holds no table of settings")
+    return values
 
 
 def to_json(value: Any) -> str:

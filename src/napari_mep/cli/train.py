@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import threading
 from pathlib import Path
@@ -16,9 +15,10 @@ from napari_mep.cli._shared import (
     positive,
     progress,
     seed,
+    training_settings,
     whole_number,
 )
-from napari_mep.errors import ExportError, PlanError, WeightsError
+from napari_mep.errors import ExportError, PlanError
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +36,7 @@ _SETTINGS = (
     "schedule",
     "learning_rate",
     "estimate_share",
+    "solved_share",
 )
 
 
@@ -81,6 +82,16 @@ def add_command(commands: Commands) -> None:
         "given: the prior sees no gradient solution",
     )
     sub.add_argument(
+        "--solved-views",
+        type=Path,
+        metavar="DIR",
+        help="folder of `napari-mep solve`: half of the volumes come from there, with what the "
+        "solver itself made of simulated patterns",
+    )
+    sub.add_argument(
+        "--solved-share", type=float, metavar="SHARE", help="another share than half, 0 to 1"
+    )
+    sub.add_argument(
         "--initial",
         metavar="PRIOR",
         help="prior to start from, a shipped one's name or the path of weights; random weights if "
@@ -122,6 +133,7 @@ def _train(a: argparse.Namespace) -> None:
     from napari_mep.training.loop import train
     from napari_mep.training.ranks import join_ranks, local_rank
     from napari_mep.training.run_directory import CHECKPOINT_NAME
+    from napari_mep.training.solved import SolvedViews
 
     if a.initial and a.resume:
         raise PlanError(
@@ -129,6 +141,7 @@ def _train(a: argparse.Namespace) -> None:
             "--initial, or start another run"
         )
     settings = _settings(a)
+    solved = SolvedViews(a.solved_views, settings.tile_shape) if a.solved_views else None
     device = resolve_device(a.device)
     if device.type == "cuda" and device.index is None:
         device = resolve_device(f"cuda:{local_rank()}")
@@ -150,6 +163,7 @@ def _train(a: argparse.Namespace) -> None:
             device=device,
             ranks=ranks,
             initial=load_prior(a.initial, device) if a.initial else None,
+            solved=solved,
             compiled=a.compile,
             workers=_workers(device) if a.workers is None else a.workers,
             checkpoint_seconds=60 * a.checkpoint_minutes,
@@ -179,12 +193,9 @@ def _settings(a: argparse.Namespace) -> TrainingSettings:
     if path is None and a.resume and (a.output / SETTINGS_NAME).exists():
         path = a.output / SETTINGS_NAME
     if path is not None:
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as err:
-            raise WeightsError(f"settings {path}: not readable ({err})") from None
-        if not isinstance(values, dict):
-            raise WeightsError(f"settings {path}: holds no table of settings")
+        values = training_settings(path)
+    if a.solved_views and not values.get("solved_share"):
+        values["solved_share"] = 0.5
     given = {name: getattr(a, name) for name in (*_SETTINGS, "seed")}
     return TrainingSettings.from_dict(values | {k: v for k, v in given.items() if v is not None})
 

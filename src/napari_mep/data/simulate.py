@@ -12,14 +12,14 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_mep.crystals.structure import Crystal
+from napari_mep.crystals.structure import AtomBox, Crystal
 from napari_mep.data._abtem_multislice import (
     Progress,
     abtem_settings,
@@ -42,8 +42,10 @@ __all__ = [
     "ExpectedPatterns",
     "Experiment",
     "apply_dose",
+    "simulate_atoms",
     "simulate_dataset",
     "simulate_expected",
+    "simulated_size_A",
 ]
 
 _log = logging.getLogger(__name__)
@@ -191,16 +193,55 @@ def simulate_expected(
 
     experiment = experiment or Experiment()
     specimen = resolve(source)
-    grid = _grid(experiment)
     atoms = specimen.box(
-        (experiment.thickness_A, *grid.size_A), zone_axis=experiment.zone_axis, seed=seed
+        (experiment.thickness_A, *simulated_size_A(experiment)),
+        zone_axis=experiment.zone_axis,
+        seed=seed,
     )
+    expected = simulate_atoms(atoms, experiment, device=device, workers=workers, progress=progress)
+    about = {
+        "specimen": specimen.name,
+        "description": specimen.description,
+        "specimen_seed": seed,
+    }
+    return replace(expected, name=specimen.name, provenance={**expected.provenance, **about})
+
+
+def simulated_size_A(experiment: Experiment) -> tuple[float, float]:
+    """Area (y, x) that a specimen must fill, A: the scan and what the probe reaches beside it."""
+    return _grid(experiment).size_A
+
+
+def simulate_atoms(
+    atoms: AtomBox,
+    experiment: Experiment,
+    *,
+    device: str = "cpu",
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> ExpectedPatterns:
+    """Simulate the expected patterns of atoms that are in place already.
+
+    Parameters
+    ----------
+    atoms : AtomBox
+        Of size (`Experiment.thickness_A`, *`simulated_size_A`), A.
+    experiment : Experiment
+        Conditions; the zone axis is not looked at.
+    device, workers, progress
+        See `simulate_dataset`.
+
+    Returns
+    -------
+    ExpectedPatterns
+        As `simulate_expected`.
+    """
+    grid = _grid(experiment)
     with abtem_settings(device) as version:
         potential_VA = projected_potential(atoms, experiment.n_slices, grid)
         patterns = scan_patterns(potential_VA, experiment, grid, progress, workers)
     _log.info(
-        "%s: %d patterns on %d x %d waves, %d slices, %d atoms",
-        specimen.name,
+        "%d patterns on %d x %d waves, %d slices, %d atoms",
         len(patterns),
         grid.window_px,
         grid.window_px,
@@ -211,14 +252,8 @@ def simulate_expected(
         patterns.reshape(*experiment.scan_shape, *patterns.shape[1:]),
         _specimen_phase(potential_VA, experiment, grid),
         experiment.calibration(),
-        specimen.name,
-        {
-            "simulated_with": f"abtem {version}",
-            "specimen": specimen.name,
-            "description": specimen.description,
-            "experiment": asdict(experiment),
-            "specimen_seed": seed,
-        },
+        "atoms",
+        {"simulated_with": f"abtem {version}", "experiment": asdict(experiment)},
     )
 
 

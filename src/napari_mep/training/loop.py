@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from napari_mep.crystals.library import CrystalLibrary
-from napari_mep.errors import SolverError, WeightsError
+from napari_mep.errors import PlanError, SolverError, WeightsError
 from napari_mep.prior.denoiser import Denoiser
 from napari_mep.prior.precision import resolve_precision
 from napari_mep.prior.schedule import alpha_sigma
@@ -40,6 +40,7 @@ from napari_mep.training.run_directory import (
 )
 from napari_mep.training.schedules import ema_decay, learning_rate, run_progress
 from napari_mep.training.settings import TrainingSettings
+from napari_mep.training.solved import SolvedViews
 from napari_mep.training.volumes import VolumeSource, data_scale
 
 __all__ = ["train"]
@@ -57,6 +58,7 @@ def train(
     device: torch.device | str = "cpu",
     ranks: Ranks | None = None,
     initial: Denoiser | None = None,
+    solved: SolvedViews | None = None,
     compiled: bool = False,
     workers: int = 0,
     checkpoint_seconds: float = 300.0,
@@ -83,6 +85,8 @@ def train(
     initial : Denoiser, optional
         A prior to start from instead of random weights, of the same architecture but for the
         input of an estimate, which it may lack. Not looked at when a run is resumed.
+    solved : SolvedViews, optional
+        Where ``settings.solved_share`` of the volumes comes from.
     compiled : bool
         Run the network through ``torch.compile``: a minute or two to start, faster steps on a GPU.
     workers : int
@@ -113,7 +117,8 @@ def train(
     ExportError
         If the run directory cannot be written or another process trains there.
     PlanError
-        If the batch does not divide among the processes.
+        If the batch does not divide among the processes, or one of `solved` and its share is
+        given without the other.
     """
     device = torch.device(device)
     ranks = ranks or Ranks()
@@ -121,6 +126,12 @@ def train(
     run_dir = Path(run_dir)
     stop = stop or threading.Event()
     mine = ranks.share(settings.batch)
+    if (solved is None) != (settings.solved_share == 0):
+        raise PlanError(
+            f"training solved_share {settings.solved_share:g}: "
+            + ("no folder of solved views is given" if solved is None else "leaves them unused")
+            + "; give both or neither"
+        )
     with claim(run_dir) if ranks.leads else nullcontext(), _sigterm_sets(stop):
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(settings.seed)
@@ -214,6 +225,8 @@ def train(
                 numbers = range(seen + mine.start, seen + mine.stop)
                 draws = [np.random.default_rng([settings.seed, 2, n]) for n in numbers]
                 clean, estimate = estimates(clean, draws, white)
+                if solved is not None:
+                    solved.put_among(clean, estimate, settings.solved_share, draws)
                 estimate = estimate * scale
             clean = clean * scale
             level = torch.from_numpy(logsnr[mine]).float().to(device)

@@ -80,6 +80,13 @@ class TrainingSettings:
         least=0,
         most=1,
     )
+    solved_share: float = _setting(
+        0.0,
+        "Volumes that come from a folder of solved views, with the estimate of a real solver; 0: "
+        "there is no such folder.",
+        least=0,
+        most=1,
+    )
     noise_levels: str = _setting(
         "adaptive",
         "How noise levels are drawn: adaptive, or as the weighting says.",
@@ -131,6 +138,11 @@ class TrainingSettings:
             raise PlanError(
                 f"training logsnr_low {self.logsnr_low:g}: must be below logsnr_high "
                 f"({self.logsnr_high:g})"
+            )
+        if self.solved_share and not self.estimate_share:
+            raise PlanError(
+                f"training solved_share {self.solved_share:g}: the network takes no estimate; set "
+                "estimate_share too (0.9), or leave out the solved views"
             )
 
     @property

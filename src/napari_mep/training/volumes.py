@@ -28,7 +28,7 @@ from napari_mep.crystals.render import PackedAtoms, SliceRenderer, pack_atoms
 from napari_mep.crystals.structure import AtomBox
 from napari_mep.training.settings import TrainingSettings
 
-__all__ = ["VolumeSource", "data_scale"]
+__all__ = ["AtomBoxes", "VolumeSource", "data_scale"]
 
 # The paper views crystals along a, b and c; a share along face diagonals adds orientations in
 # which columns of different elements separate.
@@ -79,7 +79,7 @@ class VolumeSource:
             energy_keV=settings.energy_keV,
             device=device,
         )
-        self._boxes = _Boxes(library, settings, self.renderer.box_size_A)
+        self._boxes = AtomBoxes(library, settings, self.renderer.box_size_A)
 
     def __call__(self, first: int, count: int) -> Tensor:
         """Volumes first, ..., first + count - 1 as a (count, z, y, x) float32 tensor, radians."""
@@ -132,8 +132,18 @@ def _ahead(batches: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:
             yield batch
 
 
-class _Boxes(Dataset[PackedAtoms]):
-    """The atoms of volumes, by their numbers: all that a worker process needs."""
+class AtomBoxes(Dataset[PackedAtoms]):
+    """The atoms of volumes, by their numbers: all that a worker process needs.
+
+    Parameters
+    ----------
+    library : CrystalLibrary
+        Crystals to draw from, uniformly.
+    settings : TrainingSettings
+        Defects and orientations.
+    size_A : (z, y, x)
+        Of each box, A.
+    """
 
     def __init__(
         self,
@@ -145,9 +155,10 @@ class _Boxes(Dataset[PackedAtoms]):
 
     def __getitem__(self, span: range) -> PackedAtoms:
         slices, slice_A = self.settings.tile_shape[0], self.settings.voxel_size_A[0]
-        return pack_atoms([self._box(index) for index in span], slices, slice_A)
+        return pack_atoms([self.box(index) for index in span], slices, slice_A)
 
-    def _box(self, index: int) -> AtomBox:
+    def box(self, index: int) -> AtomBox:
+        """A view of a crystal, defects included; depends on the seed and the number alone."""
         s = self.settings
         rng = np.random.default_rng([s.seed, index])
         box = self._view(rng)

@@ -1,0 +1,134 @@
+"""Training pairs from the solver itself: crystals, abTEM's patterns of them, gradient solutions.
+
+`training.estimates` works out in milliseconds what a solver whose model is right would find. A real
+one disagrees with its data beyond counting noise (pixels cut potentials off, windows wrap), and
+what that does to depth has no formula. Here everything is done as for a user's data, which takes
+about twenty seconds a view.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import Any
+
+import numpy as np
+import torch
+
+from napari_mep.crystals.library import CrystalLibrary
+from napari_mep.data.experiment import Experiment
+from napari_mep.data.simulate import apply_dose, simulate_atoms, simulated_size_A
+from napari_mep.reconstruction.geometry import CanvasGrid
+from napari_mep.reconstruction.gradient import solve_gradient
+from napari_mep.reconstruction.plan import GradientPlan, ReconstructionPlan
+from napari_mep.reconstruction.problem import Interrupted, build_problem
+from napari_mep.training.settings import TrainingSettings
+from napari_mep.training.volumes import AtomBoxes
+from napari_mep.volume import PhaseVolume
+
+__all__ = ["drawn_experiment", "solve_view"]
+
+_FIRST = 2**41  # far from the numbers that training draws volumes by
+_DOSE = (1e4, 5e6)  # e/A2
+_DETECTOR = 64
+_SCAN = (12, 12)  # with the probe's own width the tile of the prior
+
+
+def drawn_experiment(rng: np.random.Generator, settings: TrainingSettings) -> Experiment:
+    """Conditions of one view: the paper's mostly, else any with a defocused probe."""
+    slices, slice_A = settings.tile_shape[0], settings.voxel_size_A[0]
+    slices *= 2 if rng.random() < 0.1 else 1
+    common: dict[str, Any] = {
+        "scan_shape": _SCAN,
+        "detector_pixels": _DETECTOR,
+        # The detector whose pixel in real space is the prior's.
+        "detector_step_invA": 1 / (_DETECTOR * settings.voxel_size_A[1]),
+        "thickness_A": slices * slice_A,
+        "slice_thickness_A": slice_A,
+        "energy_keV": settings.energy_keV,
+    }
+    if rng.random() < 0.6:
+        return Experiment(**common)
+    return Experiment(
+        **common,
+        scan_step_A=rng.uniform(0.35, 0.7),
+        semiangle_mrad=rng.uniform(15.0, 30.0),
+        defocus_A=rng.choice([-1, 1]) * rng.uniform(60.0, 250.0),
+        spherical_aberration_A=rng.uniform(0.0, 1e4),
+    )
+
+
+def solve_view(
+    library: CrystalLibrary,
+    settings: TrainingSettings,
+    number: int,
+    *,
+    device: torch.device | str = "cpu",
+    stop: threading.Event | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """One view of a random crystal, and what the solver without a prior makes of its patterns.
+
+    Parameters
+    ----------
+    library : CrystalLibrary
+        Crystals to draw from.
+    settings : TrainingSettings
+        Voxels, defects, orientations and seed, as the training that will learn from the view.
+    number : int
+        Of the view: the same for the same library, settings and number.
+    device : torch.device or str
+        Where the solver runs; abTEM simulates on the processor.
+    stop : threading.Event, optional
+        Gives the view up.
+
+    Returns
+    -------
+    specimen : (z, y, x) float32 ndarray
+        Phase on the canvas of the reconstruction, rad.
+    estimate : (z, y, x) float32 ndarray
+        Gradient solution with the defaults of a reconstruction, rad.
+
+    Raises
+    ------
+    Interrupted
+        `stop` was set.
+    """
+    rng = np.random.default_rng([settings.seed, 3, number])
+    experiment = drawn_experiment(rng, settings)
+    size_A = (experiment.thickness_A, *simulated_size_A(experiment))
+    atoms = AtomBoxes(library, settings, size_A).box(_FIRST + number)
+
+    def look(*_: int) -> None:
+        if stop is not None and stop.is_set():
+            raise Interrupted
+
+    expected = simulate_atoms(atoms, experiment, progress=look)
+    low, high = _DOSE
+    dose = low * math.exp(rng.uniform(0.0, math.log(high / low)))
+    problem = build_problem(
+        apply_dose(expected, dose, seed=number),
+        ReconstructionPlan(method="gradient"),
+        device=torch.device(device),
+        prior_voxel_A=settings.voxel_size_A,
+        smallest_canvas=settings.tile_shape,
+        stop=stop,
+    )
+    *_, last = solve_gradient(problem, GradientPlan())
+    return _on_canvas(expected.specimen, problem.grid), last.canvas.cpu().numpy()
+
+
+def _on_canvas(specimen: PhaseVolume, grid: CanvasGrid) -> np.ndarray:
+    """The part of a simulated specimen that the canvas shows; their voxels coincide."""
+    slices, height, width = grid.shape
+    top, left = (
+        round(-origin / voxel) - corner
+        for origin, voxel, corner in zip(
+            specimen.origin_A[1:], grid.voxel_size_A[1:], grid.corner_px, strict=True
+        )
+    )
+    part = specimen.data[:slices, top : top + height, left : left + width]
+    if min(top, left) < 0 or part.shape != grid.shape:
+        raise AssertionError(
+            f"canvas {grid.shape} reaches beyond the specimen {specimen.data.shape}"
+        )
+    return np.asarray(part, np.float32)
