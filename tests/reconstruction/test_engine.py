@@ -90,9 +90,8 @@ def test_the_mean_of_the_samples_ends_with_gradient_steps(dataset, mep_plan):
     np.testing.assert_array_equal(last.spread.data, mean.spread.data)
     assert last.residual < 0.8 * snapshots[15].residual
     # the first of these steps is judged where it begins: at the mean
-    np.testing.assert_allclose(
-        last.volume.data, mean.volume.data, atol=0.2 * mean.volume.data.max()
-    )
+    moved = last.volume.data - mean.volume.data
+    assert 0 < np.sqrt(np.mean(moved**2)) < 1.5 * plan.finish_deviation_rad
 
 
 def test_a_prior_that_takes_an_estimate_sees_the_gradient_solution(

@@ -10,7 +10,7 @@ from napari_mep.crystals.cut import fill_box, oriented_cell
 from napari_mep.crystals.render import SliceRenderer
 from napari_mep.crystals.samples import sample
 from napari_mep.physics.optics import wavelength_A
-from napari_mep.reconstruction.gradient import Belief, solve_gradient
+from napari_mep.reconstruction.gradient import Belief, _inverse_over_depth, solve_gradient
 from napari_mep.reconstruction.plan import GradientPlan
 from napari_mep.reconstruction.problem import build_problem
 from napari_mep.training.estimates import LinearSolver
@@ -96,7 +96,7 @@ def test_heavy_columns_pass_pi(make_dataset, plan, truth):
 
 def test_full_steps_do_not_diverge_however_many(dataset, plan):
     # The preconditioned Hessian has eigenvalues up to 1.5, where momentum without restarts grows.
-    _, steps, _ = _solve(dataset, plan, iterations=60, step=1.0)
+    _, steps, _ = _solve(dataset, plan, iterations=60, coarse_iterations=60, step=1.0)
     residuals = [s.residual for s in steps]
     assert max(residuals[20:]) < 0.1 * residuals[0]
     assert residuals[-1] == pytest.approx(min(residuals), rel=0.2)
@@ -109,7 +109,9 @@ def test_a_belief_gives_way_to_what_the_data_know_better(make_dataset, plan):
     mean = torch.full(problem.grid.shape, 0.05)
 
     def solved(deviation_rad):
-        *_, last = solve_gradient(problem, settings, mean, Belief(mean, deviation_rad))
+        *_, last = solve_gradient(
+            problem, settings, mean, Belief(mean, deviation_rad, deviation_rad)
+        )
         return last.canvas
 
     firm, loose = solved(1e-5), solved(1e3)
@@ -125,15 +127,73 @@ def test_a_belief_gives_way_to_what_the_data_know_better(make_dataset, plan):
     assert float((pull + back)[inner].norm()) < 0.05 * float(back[inner].norm())
 
 
+def test_a_belief_is_a_gaussian_with_the_spectrum_it_says():
+    generator = torch.Generator().manual_seed(0)
+    canvas, mean = torch.randn(2, 4, 24, 20, generator=generator, dtype=torch.float64)
+    k = torch.hypot(torch.fft.fftfreq(24, 0.2)[:, None], torch.fft.rfftfreq(20, 0.2)).double()
+    weight = torch.rand(24, 20, generator=generator, dtype=torch.float64)
+    for belief in (Belief(mean, 0.3, 0.7, 1.1), Belief(mean, 0.3, 0.7, 1.1, weight)):
+        value, gradient = belief.disbelief(canvas, k)
+        canvas.requires_grad_(True)
+        spectrum = torch.fft.rfft2(
+            (canvas - mean) * (1 if belief.weight is None else weight), norm="ortho"
+        )
+        even = spectrum.mean(0, keepdim=True)
+        even_firmness = torch.exp(2 * k / 1.1) / 0.7**2
+        both = (spectrum - even).abs().square() / 0.3**2 + even.abs().square() * even_firmness
+        twice = torch.full((11,), 2.0)
+        twice[[0, -1]] = 1.0  # coefficients that are their own conjugates
+        expected = 0.5 * (both * twice).sum()
+        assert value == pytest.approx(float(expected.detach()), rel=1e-6)
+        (derivative,) = torch.autograd.grad(expected, canvas)
+        torch.testing.assert_close(gradient, derivative)
+        canvas = canvas.detach()
+    independent, _ = Belief(mean, 0.3, 0.3).disbelief(canvas, k)
+    assert independent == pytest.approx(float((canvas - mean).square().sum()) / 0.18, rel=1e-6)
+
+
+def test_the_inverse_over_depth_is_symmetric_and_positive(make_dataset, plan):
+    problem = build_problem(make_dataset(), plan, device=CPU)
+    zeros = torch.zeros(problem.grid.shape)
+    weight = (1 / (problem.step_scale * problem.curvature)).sqrt()
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, *problem.grid.shape, generator=generator)
+    for belief in (Belief(zeros, 0.3, 0.7, 1.1, weight), Belief(zeros, 0.017, 0.017)):
+        inverse = _inverse_over_depth(problem, belief)
+        assert float((a * inverse(b)).sum()) == pytest.approx(
+            float((b * inverse(a)).sum()), rel=1e-3
+        )
+        assert float((a * inverse(a)).sum()) > 0
+        assert float((b * inverse(b)).sum()) > 0
+
+
+def test_quasi_newton_steps_find_depth_that_gradient_steps_do_not(make_dataset, plan):
+    problem, specimen = _exact(make_dataset, plan)
+    true = problem.grid.crop(specimen).data
+    true = true - true.mean(0)
+
+    def depth(**settings):
+        """Share of the depth departures that is found, and how alike they are."""
+        *_, last = solve_gradient(problem, GradientPlan(depth_deviation_rad=0.3, **settings))
+        found = problem.grid.crop(last.canvas).data
+        found = found - found.mean(0)
+        share = float((found * true).sum() / (true * true).sum())
+        return share, float(np.corrcoef(found.ravel(), true.ravel())[0, 1])
+
+    share, alike = depth(iterations=38)
+    share_of_twice, alike_of_twice = depth(iterations=76, coarse_iterations=76)
+    assert share > share_of_twice
+    assert alike > alike_of_twice
+
+
 def test_phases_are_positive(make_dataset, plan):
     _, steps, _ = _solve(make_dataset(electrons=1e3, seed=4), plan, iterations=5)
     assert all(float(step.canvas.min()) >= 0 for step in steps)
 
 
-def test_training_knows_what_the_solver_leaves_of_a_crystal(make_dataset, plan):
-    """Estimates without a scan are much nearer to the solution than the truth is."""
+def _exact(make_dataset, plan):
+    """A crystal, and a problem with the patterns that our own model expects of it."""
     calibration = {"specimen_thickness_A": 12.8, "defocus_A": -60.0}
-    plan = plan.replace(gradient={"iterations": 24})
     problem = build_problem(make_dataset((13, 13), **calibration), plan, device=CPU)
     crystal = sample("srtio3").crystal
     renderer = SliceRenderer(problem.grid.shape, problem.grid.voxel_size_A, energy_keV=300.0)
@@ -141,7 +201,13 @@ def test_training_knows_what_the_solver_leaves_of_a_crystal(make_dataset, plan):
     box = fill_box(crystal, cell, renderer.box_size_A, (0.6, 1.0, 2.0), np.random.default_rng(0))
     specimen = renderer([box])[0]
     problem.counts.copy_(problem.model.intensities(specimen, problem.positions_px))
+    return problem, specimen
 
+
+def test_training_knows_what_gradient_steps_leave_of_a_crystal(make_dataset, plan):
+    """Estimates without a scan are much nearer to the solution than the truth is."""
+    plan = plan.replace(gradient={"iterations": 24, "coarse_iterations": 24})
+    problem, specimen = _exact(make_dataset, plan)
     *_, last = solve_gradient(problem, plan.gradient)
     linear = LinearSolver.of(
         problem.grid.shape,

@@ -142,7 +142,7 @@ def test_every_setting_is_described():
     ("settings", "unused", "used"),
     [
         ({}, {"baseline"}, {"prior", "gradient.iterations", "object.wave_oversampling"}),
-        ({"start": "noise"}, {"baseline", "gradient.iterations"}, {"prior", "gradient.step"}),
+        ({"start": "noise"}, {"baseline", "gradient.iterations"}, {"prior", "guidance"}),
         ({"method": "gradient"}, {"prior", "guidance", "baseline"}, {"gradient.iterations"}),
         (
             {"method": "lsq-ml"},

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from napari_mep.training.estimates import Estimates, depth_coupling, gradient_filter
+from napari_mep.physics.depth_coupling import depth_coupling
+from napari_mep.training.estimates import Estimates, gradient_filter
 
 OPTICS = {"slice_A": 1.6, "wavelength_A": 0.0197, "aperture_invA": 1.087}
 K = np.linspace(0, 2.5, 26)

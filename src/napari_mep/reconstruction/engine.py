@@ -144,7 +144,8 @@ def _steps(
 ) -> Iterator[tuple[Snapshot, Tensor, Tensor | None]]:
     """Snapshots without volume and time, each with its canvas, the last with the spread."""
     warm = plan.method == "gradient" or plan.start == "gradient"
-    before = plan.gradient.iterations if warm else 0
+    gradient = plan.gradient.settled(problem.stiffness)
+    before = (gradient.iterations or 0) if warm else 0
     sampling = plan.samples * plan.steps if denoiser else 0
     total = before + sampling + (plan.finish_iterations if denoiser else 0)
 
@@ -165,11 +166,8 @@ def _steps(
 
     start: Tensor | None = None
     if warm:
-        stage, settings = "gradient", plan.gradient
-        if denoiser:
-            stage = "gradient start"
-            settings = settings.model_copy(update={"fine_invA": plan.start_detail_invA})
-        for step in solve_gradient(problem, settings):
+        stage = "gradient start" if denoiser else "gradient"
+        for step in solve_gradient(problem, gradient):
             start = step.canvas
             note = snapshot(step.index + 1, stage, step.residual, plan.gradient.step, math.nan)
             yield note, start, None
@@ -195,10 +193,8 @@ def _steps(
                 spread = torch.stack(finished).std(0)
             yield replace(note, samples=len(finished)), shown, spread
     # What samples agree on and the data deny, the data decide: their depth sum is known sharply.
-    finish = plan.gradient.model_copy(
-        update={"iterations": plan.finish_iterations, "coarse_invA": plan.gradient.fine_invA}
-    )
-    mean = Belief(shown, plan.finish_deviation_rad)
+    finish = plan.gradient.model_copy(update={"iterations": plan.finish_iterations})
+    mean = Belief(shown, plan.finish_deviation_rad, plan.finish_deviation_rad)
     for finishing in solve_gradient(problem, finish, shown, belief=mean):
         step_number = before + sampling + finishing.index + 1
         note = snapshot(step_number, "finish", finishing.residual, finish.step, math.nan)

@@ -27,7 +27,7 @@ __all__ = ["check_memory", "total_memory"]
 
 _FLOAT, _COMPLEX = 4, 8  # bytes
 _MOST_SLICES = 5000  # 0.8 um of slices as thin as the prior's: more than a beam passes coherently
-_CANVASES = 8  # that a gradient step holds: state, momentum, gradient, what lies between
+_CANVASES = 28  # that the solver holds: ten remembered steps, two each, and what lies between
 _WORK_WAVES = 4  # beside the two of each slice that our gradient needs
 # Waves that a package keeps for each slice of each pattern in a mini-batch; measured.
 _PACKAGE_WAVES = {"ptychi": 3, "ptyrad": 7}

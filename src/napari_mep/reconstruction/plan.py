@@ -38,7 +38,6 @@ _OF_THE_PRIOR = frozenset(
         "start",
         "start_logsnr",
         "second_start_logsnr",
-        "start_detail_invA",
         "finish_iterations",
         "finish_deviation_rad",
         "end_logsnr",
@@ -77,24 +76,61 @@ class ObjectPlan(_Frozen):
     )
 
 
-class GradientPlan(_Frozen):
-    """The solver without a prior: gradient steps preconditioned by the illumination."""
+# Counting noise of a voxel below half of what is believed of it: 3e4 e/A2 in the paper's optics.
+_DEPTH_IS_KNOWN = 4.0
 
-    iterations: int = Field(24, ge=1, le=10_000, description="Full-data steps.")
-    step: float = Field(1.0, gt=0, le=2, description="Step length; 1 is a Gauss-Newton step.")
+
+class GradientPlan(_Frozen):
+    """The solver without a prior: coarse to fine, then quasi-Newton steps."""
+
+    iterations: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="Evaluations of all data; None: 38, and at low dose, where depth cannot be "
+        "found, 24 coarse to fine ones, after which noise is fitted.",
+    )
+    coarse_iterations: int = Field(
+        10,
+        ge=1,
+        le=10_000,
+        description="The first of these: accelerated gradient steps, coarse structure first. The "
+        "phase of heavy columns then grows past pi instead of settling a turn too low.",
+    )
+    step: float = Field(
+        1.0, gt=0, le=2, description="Length of these; 1 is a Gauss-Newton step of the depth sum."
+    )
     coarse_invA: float = Field(
-        0.4,
-        gt=0,
-        le=100,
-        description="Width in 1/A of the Gaussian low-pass on the first step. Coarse structure "
-        "first: the phase of heavy columns then grows past pi instead of settling a turn too low.",
+        0.4, gt=0, le=100, description="Width in 1/A of the Gaussian low-pass on the first step."
     )
     fine_invA: float = Field(
         2.5,
         gt=0,
         le=100,
-        description="The same on the last step; in between the width grows geometrically.",
+        description="The same on the last of them; in between the width grows geometrically.",
     )
+    depth_deviation_rad: float = Field(
+        0.05,
+        gt=0,
+        le=100,
+        description="What is believed before the data: standard deviation of a voxel's phase from "
+        "the mean over depth. Depth that the data know less well than that stays at the mean.",
+    )
+    sum_deviation_rad: float = Field(
+        0.3,
+        gt=0,
+        le=100,
+        description="The same of the mean over depth about zero, times the square root of the "
+        "number of slices.",
+    )
+
+    def settled(self, stiffness: float) -> GradientPlan:
+        """A copy that leaves nothing to the data, which resist a voxel by `stiffness`, 1/rad^2."""
+        if self.iterations is not None:
+            return self
+        if stiffness * self.depth_deviation_rad**2 > _DEPTH_IS_KNOWN:
+            return self.model_copy(update={"iterations": 38})
+        return self.model_copy(update={"iterations": 24, "coarse_iterations": 24})
 
 
 class BaselinePlan(_Frozen):
@@ -186,18 +222,11 @@ class ReconstructionPlan(_Frozen):
         "left open, too, with a prior that sees the gradient solution. The mean is then one of "
         "samples that decide depth anew and samples that keep what the gradient solution has.",
     )
-    start_detail_invA: float = Field(
-        2.5,
-        gt=0,
-        le=100,
-        description="Finest detail (1/A) that a gradient start ends with, in place of "
-        "gradient.fine_invA: finer detail is for the prior to bring.",
-    )
     finish_iterations: int = Field(
         12,
         ge=0,
         le=10_000,
-        description="Full-data gradient steps on the mean of the samples, which takes back what "
+        description="Full-data steps from the mean of the samples, which takes back what "
         "the prior got wrong and the data know.",
     )
     finish_deviation_rad: float = Field(
@@ -272,7 +301,8 @@ class ReconstructionPlan(_Frozen):
         """Settings, dotted where nested, that the method never looks at."""
         match self.method:
             case "mep" if self.start == "noise":
-                return frozenset({"baseline", "gradient.iterations", "gradient.coarse_invA"})
+                start = {f"gradient.{name}" for name in GradientPlan.model_fields}
+                return frozenset({"baseline", *start})
             case "mep":
                 return frozenset({"baseline"})
             case "gradient":

@@ -16,7 +16,7 @@ from napari_mep.physics.detector import bin_intensities
 from napari_mep.physics.likelihood import LikelihoodKind, LikelihoodResult
 from napari_mep.physics.multislice import MultisliceModel
 from napari_mep.physics.noise import expected_residual_floor
-from napari_mep.physics.optics import fresnel_propagator
+from napari_mep.physics.optics import fresnel_propagator, wavelength_A
 from napari_mep.physics.probe import (
     Aberrations,
     probe_fourier,
@@ -78,6 +78,10 @@ class Problem:
         Median of 1 / step_scale over the scanned area, 1/rad^2: the stiffness of the depth sum.
     residual_floor : float
         Relative amplitude residual that counting noise leaves.
+    wavelength_A : float
+        Of the electrons, A.
+    aperture_invA : float
+        Radius of the probe-forming aperture, 1/A.
     likelihood : str
         "amplitude" or "poisson".
     device : torch.device
@@ -94,9 +98,16 @@ class Problem:
     step_scale: Tensor
     curvature: float
     residual_floor: float
+    wavelength_A: float
+    aperture_invA: float
     likelihood: LikelihoodKind
     device: torch.device
     stop: threading.Event
+
+    @property
+    def stiffness(self) -> float:
+        """That of a single voxel, 1/rad^2: one over the variance that counting noise leaves it."""
+        return self.curvature / self.grid.measured_slices
 
     def check_stop(self) -> None:
         """Raise `Interrupted` once the user has asked to stop."""
@@ -202,6 +213,7 @@ def build_problem(
     floored = torch.clamp(illumination, min=_FAINT * float(illumination.max()))
     stiffness = 2 * n_slices * floored
     (y0, y1), (x0, x1) = grid.scanned_px
+    wavelength = wavelength_A(calibration.beam_energy_keV)
     mean = sample.mean(0).numpy()
     measured = mean if mask is None else mean[mask.numpy()]
     _log.info("canvas %s voxels, %d patterns, %.3g e/pattern", grid.shape, len(counts), electrons)
@@ -214,6 +226,8 @@ def build_problem(
         step_scale=1 / stiffness,
         curvature=float(stiffness[y0:y1, x0:x1].median()),
         residual_floor=expected_residual_floor(measured),
+        wavelength_A=wavelength,
+        aperture_invA=calibration.convergence_semiangle_mrad * 1e-3 / wavelength,
         likelihood=plan.counting,
         device=device,
         stop=stop or threading.Event(),

@@ -1,17 +1,11 @@
 """What a solver without a prior makes of a crystal, without simulating a scan.
 
-Far from the truth in one respect only: depth. A wave that lateral frequency k scatters out of the
-partial plane wave K of the probe picks up the phase -pi lambda z (|K + k|^2 - |K|^2) on its way
-through depth z. Averaged over an aperture of radius K_a, the Gauss-Newton Hessian of the amplitude
-misfit so couples slices z and z' by
-
-    H(k; z - z') = cos(pi lambda (z - z') k^2) 2 J1(u) / u,    u = 2 pi lambda |z - z'| k K_a,
-
-in units of its diagonal (single scattering; the caps of Ewald spheres that limit depth resolution
-in any microscope). For every k that is a small matrix over depth. Its large eigenvalue is close to
-the depth sum; preconditioned gradient steps find that at once, the others hardly, and noise enters
-as 1 / sqrt(H). So what such a solver ends with is linear in the crystal, but for the clamp to
-positive phase, and costs two small Fourier transforms.
+Far from the truth in one respect only: depth, which `depth_coupling` makes a small matrix of for
+every lateral frequency. Its large eigenvalue is close to the depth sum; preconditioned gradient
+steps find that at once, the others hardly, and noise enters as 1 / sqrt(H). So what such a solver
+ends with is linear in the crystal, but for the clamp to positive phase, and costs two small Fourier
+transforms. Few steps leave depth flat; many end where the quasi-Newton steps of
+`reconstruction.gradient` end.
 """
 
 from __future__ import annotations
@@ -24,7 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Estimates", "LinearSolver", "depth_coupling", "gradient_filter"]
+from napari_mep.physics.depth_coupling import depth_coupling
+
+__all__ = ["Estimates", "LinearSolver", "gradient_filter"]
 
 # From the solver's own default to where the first moment over depth has converged.
 _ITERATIONS = (24, 50, 100, 200, 400)
@@ -36,37 +32,6 @@ _NOISE_RAD = (0.0025, 0.05)  # of a voxel that is measured as well as the depth 
 _DEPTH_ERROR_RAD = (0.001, 0.03)
 _BANK = 48  # combinations of optics, thickness and iterations that are drawn from
 _RINGS = 96  # lateral frequencies at which matrices are worked out
-
-
-def depth_coupling(
-    k_invA: np.ndarray, slices: int, slice_A: float, wavelength_A: float, aperture_invA: float
-) -> np.ndarray:
-    """Hessian over depth for each lateral frequency, in units of its diagonal.
-
-    Parameters
-    ----------
-    k_invA : (n,) ndarray
-        Lateral frequencies, 1/A.
-    slices : int
-        Slices of the specimen.
-    slice_A : float
-        Slice thickness, A.
-    wavelength_A : float
-        Of the electrons, A.
-    aperture_invA : float
-        Radius of the probe-forming aperture, 1/A.
-
-    Returns
-    -------
-    (n, slices, slices) float64 ndarray
-    """
-    depth = slice_A * np.arange(slices)
-    apart = np.abs(depth[:, None] - depth)
-    k = np.asarray(k_invA, float)[:, None, None]
-    u = 2 * np.pi * wavelength_A * apart * k * aperture_invA
-    bessel = torch.special.bessel_j1(torch.from_numpy(u)).numpy()
-    spread = np.where(u > 1e-6, 2 * bessel / np.maximum(u, 1e-6), 1.0)
-    return np.cos(np.pi * wavelength_A * apart * k**2) * spread
 
 
 def gradient_filter(eigenvalues: np.ndarray, k_invA: np.ndarray, iterations: int) -> np.ndarray:
