@@ -77,5 +77,5 @@ def test_a_signal_to_end_keeps_the_result(capsys, tmp_path, scan, monkeypatch, n
     handler, out = signal.getsignal(number), tmp_path / "out.ome.zarr"
     assert main(["reconstruct", str(scan), "-o", str(out), "--method", "gradient"]) == 0
     assert signal.getsignal(number) is handler
-    assert "3 of 38 steps" in capsys.readouterr().out
+    assert "3 of 24 steps" in capsys.readouterr().out
     assert read_reconstruction(out)[1]["step"] == 3

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from napari_mep.crystals.library import CrystalLibrary
+    from napari_mep.reconstruction.plan import GradientPlan
     from napari_mep.training.settings import TrainingSettings
 
 __all__ = ["add_command"]
@@ -53,6 +54,12 @@ def add_command(commands: Commands) -> None:
         metavar="FILE.json",
         help="of the training that will learn from them: voxels, defects, orientations",
     )
+    sub.add_argument(
+        "--iterations",
+        type=positive,
+        metavar="N",
+        help="of the solver; those of a reconstruction if not given",
+    )
     sub.add_argument("--workers", type=positive, default=1, metavar="N", help="processes")
     sub.add_argument(
         "--device", default="auto", metavar="auto|cpu|cuda[:N]|mps", help="of the solver"
@@ -64,6 +71,7 @@ def _solve(a: argparse.Namespace) -> None:
     from napari_mep.benchmark.schedulers import open_backend
     from napari_mep.crystals.library import CrystalLibrary
     from napari_mep.prior.device import resolve_device
+    from napari_mep.reconstruction.plan import GradientPlan
     from napari_mep.reconstruction.problem import Interrupted
     from napari_mep.training.settings import TrainingSettings
     from napari_mep.training.solved import save_view, view_path
@@ -72,6 +80,8 @@ def _solve(a: argparse.Namespace) -> None:
     if a.seed is not None:
         values["seed"] = a.seed
     settings = TrainingSettings.from_dict(values)
+    given = {} if a.iterations is None else {"iterations": a.iterations}
+    plan = GradientPlan(**given)
     device = str(resolve_device(a.device))
     library = CrystalLibrary.load(a.library)
     if a.output.exists() and not a.output.is_dir():
@@ -90,7 +100,7 @@ def _solve(a: argparse.Namespace) -> None:
         shared = backend.share(library)
         while not stop.is_set():
             while len(under_way) < backend.slots and (number := next(left, None)) is not None:
-                under_way[backend.submit(_view, shared, settings, number, device)] = number
+                under_way[backend.submit(_view, shared, settings, number, plan, device)] = number
             if not under_way:
                 break
             finished, _ = wait(under_way, _LOOK_SECONDS, FIRST_COMPLETED)
@@ -111,6 +121,7 @@ def _view(
     library: CrystalLibrary,
     settings: TrainingSettings,
     number: int,
+    plan: GradientPlan,
     device: str,
     *,
     stop: threading.Event,
@@ -118,4 +129,4 @@ def _view(
     """The work of one process."""
     from napari_mep.reconstruction.solve_views import solve_view
 
-    return solve_view(library, settings, number, device=device, stop=stop)
+    return solve_view(library, settings, number, plan=plan, device=device, stop=stop)

@@ -144,8 +144,7 @@ def _steps(
 ) -> Iterator[tuple[Snapshot, Tensor, Tensor | None]]:
     """Snapshots without volume and time, each with its canvas, the last with the spread."""
     warm = plan.method == "gradient" or plan.start == "gradient"
-    gradient = plan.gradient.settled(problem.stiffness)
-    before = (gradient.iterations or 0) if warm else 0
+    before = plan.gradient.iterations if warm else 0
     sampling = plan.samples * plan.steps if denoiser else 0
     total = before + sampling + (plan.finish_iterations if denoiser else 0)
 
@@ -167,7 +166,7 @@ def _steps(
     start: Tensor | None = None
     if warm:
         stage = "gradient start" if denoiser else "gradient"
-        for step in solve_gradient(problem, gradient):
+        for step in solve_gradient(problem, plan.gradient):
             start = step.canvas
             note = snapshot(step.index + 1, stage, step.residual, plan.gradient.step, math.nan)
             yield note, start, None

@@ -111,17 +111,15 @@ def solve_gradient(
     Yields
     ------
     GradientStep
-        `GradientPlan.iterations` of them, settled, each an evaluation of all data.
+        `GradientPlan.iterations` of them, each an evaluation of all data.
     """
-    plan = plan.settled(problem.stiffness)
-    iterations = plan.iterations or 0
     done = 0
     if start is None:
         start = torch.zeros(problem.grid.shape, device=problem.device)
         for step in _coarse_to_fine(problem, plan, start):
             start, done = step.canvas, step.index + 1
             yield step
-    if done == iterations:
+    if done == plan.iterations:
         return
     if belief is None:
         belief = Belief(
@@ -140,7 +138,7 @@ def solve_gradient(
         value, gradient = belief.disbelief(canvas, k_invA)
         return Evaluation(float(data.value) + value, data.gradient + gradient, data.residual)
 
-    steps = minimise(objective, start, _inverse_over_depth(problem, belief), iterations - done)
+    steps = minimise(objective, start, _inverse_over_depth(problem, belief), plan.iterations - done)
     for i, (canvas, result) in enumerate(steps, start=done):
         yield GradientStep(i, canvas, result.residual)
 
@@ -148,7 +146,7 @@ def solve_gradient(
 def _coarse_to_fine(problem: Problem, plan: GradientPlan, canvas: Tensor) -> Iterator[GradientStep]:
     ahead = canvas
     weight, lowest = 1.0, math.inf
-    count = min(plan.iterations or 0, plan.coarse_iterations)
+    count = min(plan.iterations, plan.coarse_iterations)
     for i in range(count):
         result = problem.data_term(ahead)
         value, gradient = float(result.value), result.gradient

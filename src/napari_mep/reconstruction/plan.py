@@ -76,26 +76,18 @@ class ObjectPlan(_Frozen):
     )
 
 
-# Counting noise of a voxel below half of what is believed of it: 3e4 e/A2 in the paper's optics.
-_DEPTH_IS_KNOWN = 4.0
-
-
 class GradientPlan(_Frozen):
     """The solver without a prior: coarse to fine, then quasi-Newton steps."""
 
-    iterations: int | None = Field(
-        None,
-        ge=1,
-        le=10_000,
-        description="Evaluations of all data; None: 38, and at low dose, where depth cannot be "
-        "found, 24 coarse to fine ones, after which noise is fitted.",
-    )
+    iterations: int = Field(24, ge=1, le=10_000, description="Evaluations of all data.")
     coarse_iterations: int = Field(
-        10,
+        24,
         ge=1,
         le=10_000,
         description="The first of these: accelerated gradient steps, coarse structure first. The "
-        "phase of heavy columns then grows past pi instead of settling a turn too low.",
+        "phase of heavy columns then grows past pi instead of settling a turn too low. Further "
+        "ones are quasi-Newton steps, which find depth: at high dose, and with a calibration that "
+        "is right.",
     )
     step: float = Field(
         1.0, gt=0, le=2, description="Length of these; 1 is a Gauss-Newton step of the depth sum."
@@ -123,14 +115,6 @@ class GradientPlan(_Frozen):
         description="The same of the mean over depth about zero, times the square root of the "
         "number of slices.",
     )
-
-    def settled(self, stiffness: float) -> GradientPlan:
-        """A copy that leaves nothing to the data, which resist a voxel by `stiffness`, 1/rad^2."""
-        if self.iterations is not None:
-            return self
-        if stiffness * self.depth_deviation_rad**2 > _DEPTH_IS_KNOWN:
-            return self.model_copy(update={"iterations": 38})
-        return self.model_copy(update={"iterations": 24, "coarse_iterations": 24})
 
 
 class BaselinePlan(_Frozen):

@@ -63,6 +63,7 @@ def solve_view(
     settings: TrainingSettings,
     number: int,
     *,
+    plan: GradientPlan | None = None,
     device: torch.device | str = "cpu",
     stop: threading.Event | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -76,6 +77,8 @@ def solve_view(
         Voxels, defects, orientations and seed, as the training that will learn from the view.
     number : int
         Of the view: the same for the same library, settings and number.
+    plan : GradientPlan, optional
+        Of the solver; the default of a reconstruction.
     device : torch.device or str
         Where the solver runs; abTEM simulates on the processor.
     stop : threading.Event, optional
@@ -86,7 +89,7 @@ def solve_view(
     specimen : (z, y, x) float32 ndarray
         Phase on the canvas of the reconstruction, rad.
     estimate : (z, y, x) float32 ndarray
-        Gradient solution with the defaults of a reconstruction, rad.
+        Gradient solution, rad.
 
     Raises
     ------
@@ -113,7 +116,7 @@ def solve_view(
         smallest_canvas=settings.tile_shape,
         stop=stop,
     )
-    *_, last = solve_gradient(problem, GradientPlan())
+    *_, last = solve_gradient(problem, plan or GradientPlan())
     return _on_canvas(expected.specimen, problem.grid), last.canvas.cpu().numpy()
 
 

@@ -62,7 +62,7 @@ _ADVANCED = {
     "object.pixel_size_A": Look("Pixel size", unit="Å", decimals=3, step=0.01, start=0.2),
     "object.wave_oversampling": Look("Wave window"),
     "gradient.iterations": Look("Gradient steps"),
-    "gradient.coarse_iterations": Look("Coarse to fine"),
+    "gradient.coarse_iterations": Look("Of these coarse to fine"),
     "gradient.step": Look("Length of these", step=0.1),
     "gradient.coarse_invA": Look("Coarsest detail", unit="1/Å", step=0.1),
     "gradient.fine_invA": Look("Finest detail", unit="1/Å", step=0.1),
