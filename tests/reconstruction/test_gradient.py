@@ -186,6 +186,22 @@ def test_quasi_newton_steps_find_depth_that_gradient_steps_do_not(make_dataset, 
     assert alike > alike_of_twice
 
 
+def test_slices_below_the_specimen_stay_as_they_are(make_dataset, plan):
+    dataset = make_dataset((6, 6))
+    problem = build_problem(dataset, plan, device=CPU)
+    slices = problem.grid.measured_slices
+    deeper = build_problem(
+        dataset, plan, device=CPU, smallest_canvas=(slices + 2, *problem.grid.shape[1:])
+    )
+    settings = GradientPlan(iterations=9, coarse_iterations=4)
+    (*_, found), (*_, same) = solve_gradient(problem, settings), solve_gradient(deeper, settings)
+    torch.testing.assert_close(same.canvas[:slices], found.canvas)
+    assert not same.canvas[slices:].any()
+    mean = same.canvas + 0.01
+    *_, last = solve_gradient(deeper, settings, mean, Belief(mean, 0.02, 0.02))
+    assert torch.equal(last.canvas[slices:], mean[slices:])
+
+
 def test_phases_are_positive(make_dataset, plan):
     _, steps, _ = _solve(make_dataset(electrons=1e3, seed=4), plan, iterations=5)
     assert all(float(step.canvas.min()) >= 0 for step in steps)

@@ -71,7 +71,7 @@ def _solve(a: argparse.Namespace) -> None:
     from napari_mep.benchmark.schedulers import open_backend
     from napari_mep.crystals.library import CrystalLibrary
     from napari_mep.prior.device import resolve_device
-    from napari_mep.reconstruction.plan import GradientPlan
+    from napari_mep.reconstruction.plan import ReconstructionPlan
     from napari_mep.reconstruction.problem import Interrupted
     from napari_mep.training.settings import TrainingSettings
     from napari_mep.training.solved import save_view, view_path
@@ -81,7 +81,7 @@ def _solve(a: argparse.Namespace) -> None:
         values["seed"] = a.seed
     settings = TrainingSettings.from_dict(values)
     given = {} if a.iterations is None else {"iterations": a.iterations}
-    plan = GradientPlan(**given)
+    plan = ReconstructionPlan.parse({"gradient": given}, source="settings").gradient
     device = str(resolve_device(a.device))
     library = CrystalLibrary.load(a.library)
     if a.output.exists() and not a.output.is_dir():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -121,6 +121,9 @@ def solve_gradient(
             yield step
     if done == plan.iterations:
         return
+    # Further slices only give a prior the depth it was trained on; nothing is known of them.
+    slices = problem.grid.measured_slices
+    beyond = start[slices:]
     if belief is None:
         belief = Belief(
             torch.zeros_like(start),
@@ -131,16 +134,19 @@ def solve_gradient(
             # middle, would be told from the patterns by phases that are wrong within the scan.
             (1 / (problem.step_scale * problem.curvature)).sqrt(),
         )
+    believed = replace(belief, mean=belief.mean[:slices])
     k_invA = _lateral_invA(problem)
 
-    def objective(canvas: Tensor) -> Evaluation:
-        data = problem.data_term(canvas)
-        value, gradient = belief.disbelief(canvas, k_invA)
-        return Evaluation(float(data.value) + value, data.gradient + gradient, data.residual)
+    def objective(specimen: Tensor) -> Evaluation:
+        data = problem.data_term(torch.cat([specimen, beyond]))
+        value, gradient = believed.disbelief(specimen, k_invA)
+        gradient = gradient + data.gradient[:slices]
+        return Evaluation(float(data.value) + value, gradient, data.residual)
 
-    steps = minimise(objective, start, _inverse_over_depth(problem, belief), plan.iterations - done)
-    for i, (canvas, result) in enumerate(steps, start=done):
-        yield GradientStep(i, canvas, result.residual)
+    inverse = _inverse_over_depth(problem, believed)
+    steps = minimise(objective, start[:slices], inverse, plan.iterations - done)
+    for i, (specimen, result) in enumerate(steps, start=done):
+        yield GradientStep(i, torch.cat([specimen, beyond]), result.residual)
 
 
 def _coarse_to_fine(problem: Problem, plan: GradientPlan, canvas: Tensor) -> Iterator[GradientStep]:
@@ -188,14 +194,12 @@ def _inverse_over_depth(problem: Problem, belief: Belief) -> Callable[[Tensor], 
     scan, F the Fourier transform across the beam, h the stiffness of a voxel there, H the coupling
     over depth, B that of the belief.
     """
-    slices, measured = problem.grid.shape[0], problem.grid.measured_slices
-    stiffness = problem.stiffness
+    slices, stiffness = problem.grid.measured_slices, problem.stiffness
     k = _lateral_invA(problem)
     rings = np.linspace(0.0, float(k.max()), _RINGS)
-    hessian = np.zeros((_RINGS, slices, slices))
-    hessian[:, :measured, :measured] = depth_coupling(
+    hessian = depth_coupling(
         rings,
-        measured,
+        slices,
         problem.grid.voxel_size_A[0],
         problem.wavelength_A,
         problem.aperture_invA,
@@ -212,7 +216,7 @@ def _inverse_over_depth(problem: Problem, belief: Belief) -> Callable[[Tensor], 
     sizes = torch.bincount(ring, minlength=_RINGS).tolist()
     # The diagonal relative to the middle: all of it where belief is weighted as the data are.
     base = belief.depth_rad**-2 if belief.weight is None else 0.0
-    local = 1 / (problem.step_scale * measured)
+    local = 1 / (problem.step_scale * slices)
     spread = ((stiffness + base) / (local + base)).sqrt()
 
     def apply(gradient: Tensor) -> Tensor:
