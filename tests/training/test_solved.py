@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_mep.cli import main
 from napari_mep.errors import PlanError, WeightsError
 from napari_mep.training.checkpoint import read_checkpoint
 from napari_mep.training.loop import train
@@ -118,3 +120,26 @@ def test_views_and_their_share_belong_together(library, settings, folder, tmp_pa
         next(train(library, replace(seeing, solved_share=0.5), tmp_path / "b"))
     with pytest.raises(PlanError, match="takes no estimate; set estimate_share too"):
         TrainingSettings(solved_share=0.5)
+
+
+@pytest.mark.usefixtures("small_network")
+def test_the_command_takes_half_from_the_folder_and_asks_for_it_again(
+    library, settings, folder, tmp_path, capsys
+):
+    library.save(tmp_path / "library.npz")
+    seeing = replace(settings, estimate_share=0.9, volumes=8)
+    (tmp_path / "settings.json").write_text(json.dumps(seeing.to_dict()))
+    run = tmp_path / "run"
+    command = ["train", str(tmp_path / "library.npz"), "-o", str(run), "--device", "cpu"]
+    views = ["--solved-views", str(folder)]
+    assert main([*command, "--settings", str(tmp_path / "settings.json"), *views]) == 0
+    assert json.loads((run / "settings.json").read_text())["solved_share"] == 0.5
+    capsys.readouterr()
+
+    longer = [*command, "--resume", "--volumes", "12"]
+    assert main(longer) == 2
+    error = capsys.readouterr().err
+    assert "no folder of solved views is given" in error
+    assert error.count("\n") == 1
+    assert main([*longer, *views]) == 0
+    assert read_checkpoint(run)[1]["volumes"] == 12
