@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import threading
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from napari_mep.cli._shared import (
     seed,
     training_settings,
 )
-from napari_mep.errors import ExportError
+from napari_mep.errors import ExportError, SolverError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,6 +110,11 @@ def _solve(a: argparse.Namespace) -> None:
                     save_view(view_path(a.output, number), *future.result())
                 except Interrupted:
                     continue
+                except BrokenExecutor:
+                    raise SolverError(
+                        f"view {number}: its worker process died (out of memory?); lower "
+                        "--workers and run again, which goes on"
+                    ) from None
                 done += 1
                 tell(done, len(missing), f"view {number}")
     kept = a.views - len(missing)

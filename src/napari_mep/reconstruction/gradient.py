@@ -19,7 +19,7 @@ __all__ = ["Belief", "GradientStep", "solve_gradient"]
 
 # The spectrum of a crystal's depth sum falls with the lateral frequency as the potential of an atom
 # does; rms over rendered crystals of the training library, 0.2 to 2.5 1/A.
-ATOMIC_FALL_INVA = 1.1
+_ATOMIC_FALL_INVA = 1.1
 # Added to the Hessian over depth, in units of its diagonal: the smallest eigenvalues are not to be
 # trusted, single scattering and a uniform illumination are approximations.
 _DAMPING = 0.25
@@ -129,7 +129,7 @@ def solve_gradient(
             torch.zeros_like(start),
             plan.depth_deviation_rad,
             plan.sum_deviation_rad,
-            ATOMIC_FALL_INVA,
+            _ATOMIC_FALL_INVA,
             # A specimen goes on beyond the scan. Vacuum there, believed in as firmly as in the
             # middle, would be told from the patterns by phases that are wrong within the scan.
             (1 / (problem.step_scale * problem.curvature)).sqrt(),

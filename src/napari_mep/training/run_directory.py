@@ -67,6 +67,7 @@ __all__ = [
     "read_metrics",
     "read_process",
     "replace_text",
+    "replacing",
     "request_stop",
     "sample_files",
     "stop_requested",
@@ -156,14 +157,21 @@ def writing(run_dir: Path) -> Iterator[None]:
         ) from None
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a file as a whole or, on a full disk, leave the one that is there."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write a file that appears as a whole or, on a full disk, leaves the one there."""
     partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file as a whole."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def append_metrics(run_dir: Path, record: dict[str, Any]) -> None:
@@ -187,17 +195,12 @@ def write_sample(
     folder = run_dir / _SAMPLES
     with writing(run_dir):
         folder.mkdir(exist_ok=True)
-        partial = folder / "new.partial"
-        try:
-            with partial.open("wb") as file:
-                np.savez(
-                    file,
-                    phase_rad=phase_rad.astype(np.float16),
-                    voxel_size_A=np.array(voxel_size_A, np.float64),
-                )
-            partial.replace(folder / f"{volumes:09d}.npz")
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(folder / f"{volumes:09d}.npz") as partial, partial.open("wb") as file:
+            np.savez(
+                file,
+                phase_rad=phase_rad.astype(np.float16),
+                voxel_size_A=np.array(voxel_size_A, np.float64),
+            )
         for old in sample_files(run_dir)[:-_SAMPLES_KEPT]:
             old.unlink()
 

@@ -6,7 +6,6 @@ forward model on coarse pixels leaves of a crystal that does not end at their Ny
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from napari_mep.errors import PlanError, WeightsError
+from napari_mep.training.run_directory import replacing
 
 __all__ = ["SolvedViews", "save_view", "view_path"]
 
@@ -35,16 +35,9 @@ def save_view(path: Path, specimen: np.ndarray, estimate: np.ndarray) -> None:
     specimen, estimate : (z, y, x) ndarrays
         Phase of the crystal and of the gradient solution, rad.
     """
-    part = path.with_suffix(f".{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            # Half precision: a thousandth of a heavy column's phase, far below any noise.
-            np.savez(
-                file, specimen=specimen.astype(np.float16), estimate=estimate.astype(np.float16)
-            )
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("wb") as file:
+        # Half precision: a thousandth of a heavy column's phase, far below any noise.
+        np.savez(file, specimen=specimen.astype(np.float16), estimate=estimate.astype(np.float16))
 
 
 class SolvedViews:
@@ -60,7 +53,9 @@ class SolvedViews:
     Raises
     ------
     WeightsError
-        The folder holds no views, one cannot be read, or one is smaller than a tile.
+        The folder holds no views, or one cannot be read.
+    PlanError
+        One is smaller than a tile.
     """
 
     def __init__(self, folder: str | Path, tile_shape: tuple[int, int, int]) -> None:
@@ -103,10 +98,11 @@ class SolvedViews:
 
     def _tile(self, rng: np.random.Generator) -> np.ndarray:
         view = self._views[rng.integers(len(self._views))]
-        for axis, size in enumerate(self.tile_shape, start=1):
-            first = int(rng.integers(view.shape[axis] - size + 1))
-            view = view.take(range(first, first + size), axis)
-        pair = np.rot90(view, int(rng.integers(4)), (-2, -1))
+        window = [slice(None)]
+        for voxels, size in zip(view.shape[1:], self.tile_shape, strict=True):
+            first = int(rng.integers(voxels - size + 1))
+            window.append(slice(first, first + size))
+        pair = np.rot90(view[tuple(window)], int(rng.integers(4)), (-2, -1))
         return np.ascontiguousarray(pair[..., ::-1] if rng.random() < 0.5 else pair)
 
     def _read(self, path: Path) -> np.ndarray:
