@@ -9,11 +9,12 @@ import torch
 from napari_mep.crystals.cut import fill_box, oriented_cell
 from napari_mep.crystals.render import SliceRenderer
 from napari_mep.crystals.samples import sample
-from napari_mep.physics.optics import wavelength_A
+from napari_mep.reconstruction import gradient
 from napari_mep.reconstruction.gradient import Belief, _inverse_over_depth, solve_gradient
 from napari_mep.reconstruction.plan import GradientPlan
 from napari_mep.reconstruction.problem import build_problem
-from napari_mep.training.estimates import LinearSolver
+from napari_mep.training import estimates
+from napari_mep.training.estimates import LinearSolver, Optics
 
 CPU = torch.device("cpu")
 
@@ -220,20 +221,43 @@ def _exact(make_dataset, plan):
     return problem, specimen
 
 
-def test_training_knows_what_gradient_steps_leave_of_a_crystal(make_dataset, plan):
-    """Estimates without a scan are much nearer to the solution than the truth is."""
-    plan = plan.replace(gradient={"iterations": 24, "coarse_iterations": 24})
-    problem, specimen = _exact(make_dataset, plan)
-    *_, last = solve_gradient(problem, plan.gradient)
-    linear = LinearSolver.of(
+def _optics(problem):
+    return Optics.of(
         problem.grid.shape,
         problem.grid.voxel_size_A,
-        wavelength_A=wavelength_A(300.0),
-        aperture_invA=21.4e-3 / wavelength_A(300.0),
-        iterations=24,
+        wavelength_A=problem.wavelength_A,
+        aperture_invA=problem.aperture_invA,
     )
+
+
+def _is_nearer_than_the_truth(linear, last, problem, specimen):
+    """A linear estimate errs as the solution does."""
     crop = problem.grid.crop
     found, true = crop(last.canvas).data, crop(specimen).data
     expected = crop(linear(specimen, torch.zeros_like(specimen))).data
     assert np.linalg.norm(found - expected) < 0.4 * np.linalg.norm(found - true)
     assert np.corrcoef((found - true).ravel(), (expected - true).ravel())[0, 1] > 0.9
+
+
+def test_training_knows_what_gradient_steps_leave_of_a_crystal(make_dataset, plan):
+    plan = plan.replace(gradient={"iterations": 24, "coarse_iterations": 24})
+    problem, specimen = _exact(make_dataset, plan)
+    *_, last = solve_gradient(problem, plan.gradient)
+    linear = LinearSolver.after_gradient_steps(_optics(problem), 24)
+    _is_nearer_than_the_truth(linear, last, problem, specimen)
+
+
+def test_training_knows_what_quasi_newton_steps_leave_of_a_crystal(make_dataset, plan):
+    plan = plan.replace(gradient={"iterations": 40, "coarse_iterations": 10})
+    problem, specimen = _exact(make_dataset, plan)
+    *_, last = solve_gradient(problem, plan.gradient)
+    optics = _optics(problem)
+    stiffness = 0.8 * np.exp(-((optics.rings_invA / 1.8) ** 2))
+    linear = LinearSolver.after_quasi_newton_steps(optics, problem.stiffness**-0.5, stiffness)
+    _is_nearer_than_the_truth(linear, last, problem, specimen)
+
+
+def test_training_believes_what_the_solver_believes(plan):
+    believed = estimates._DEPTH_DEVIATION_RAD, estimates._SUM_DEVIATION_RAD
+    assert believed == (plan.gradient.depth_deviation_rad, plan.gradient.sum_deviation_rad)
+    assert estimates._ATOMIC_FALL_INVA == gradient._ATOMIC_FALL_INVA

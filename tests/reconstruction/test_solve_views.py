@@ -11,7 +11,7 @@ import pytest
 from napari_mep.cli import main
 from napari_mep.crystals.library import CrystalLibrary
 from napari_mep.crystals.samples import sample
-from napari_mep.reconstruction.solve_views import drawn_experiment, solve_view
+from napari_mep.reconstruction.solve_views import _miscalibrated, drawn_experiment, solve_view
 from napari_mep.training.settings import TrainingSettings
 from napari_mep.training.solved import view_path
 
@@ -32,6 +32,15 @@ def test_experiments_vary_about_those_of_the_paper(thin):
     assert all(e.detector_pixels * e.detector_step_invA == pytest.approx(5.0) for e in drawn)
     wide = replace(thin, voxel_size_A=(1.6, 0.25, 0.25))
     assert drawn_experiment(np.random.default_rng(0), wide).detector_step_invA == 1 / 16
+
+
+def test_calibrations_are_wrong_by_what_a_good_one_leaves(make_dataset):
+    dataset, rng = make_dataset((2, 2)), np.random.default_rng(0)
+    told = [_miscalibrated(dataset, rng).calibration for _ in range(300)]
+    for name, width in (("defocus_A", 3.0), ("convergence_semiangle_mrad", 0.1)):
+        errors = [getattr(t, name) - getattr(dataset.calibration, name) for t in told]
+        assert np.mean(errors) == pytest.approx(0.0, abs=0.2 * width)
+        assert np.std(errors) == pytest.approx(width, rel=0.15)
 
 
 def test_the_command_keeps_solutions_that_resemble_their_crystals(thin, tmp_path, capsys):

@@ -16,8 +16,8 @@ K = np.linspace(0, 2.5, 26)
 TILE, VOXEL_A = (4, 32, 32), (1.6, 0.2, 0.2)
 
 
-def _pairs(volumes: torch.Tensor, share: float = 1.0, seed: int = 0):
-    estimates = Estimates(TILE, VOXEL_A, share)
+def _pairs(volumes: torch.Tensor, share: float = 1.0, seed: int = 0, **kind: float):
+    estimates = Estimates(TILE, VOXEL_A, share, **kind)
     draws = [np.random.default_rng([seed, i]) for i in range(len(volumes))]
     white = torch.randn(
         len(volumes), 2, *estimates.shape, generator=torch.Generator().manual_seed(seed)
@@ -78,6 +78,18 @@ def test_columns_are_found_and_heights_are_not():
         )
     assert np.median(sums) > 0.9
     assert np.median(errors) > 0.5  # of what differs from slice to slice hardly anything
+
+
+def _error_of_depth(tiles: torch.Tensor, found: torch.Tensor) -> float:
+    whole = found.flatten(2).amax(2).gt(0).all(1)
+    off = (found - tiles) - (found - tiles).mean(1, keepdim=True)
+    return float((off[whole].square().sum((1, 2, 3)) / tiles[whole].var(1).sum((1, 2))).median())
+
+
+def test_quasi_newton_steps_find_more_of_the_depth():
+    volumes = _columns(60)
+    errors = [_error_of_depth(*_pairs(volumes, quasi_newton_share=q)) for q in (0.0, 1.0)]
+    assert errors[1] < errors[0]
 
 
 def test_tiles_are_cut_out_of_the_volumes():

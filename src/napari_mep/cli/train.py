@@ -36,6 +36,7 @@ _SETTINGS = (
     "schedule",
     "learning_rate",
     "estimate_share",
+    "quasi_newton_share",
     "solved_share",
 )
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from napari_mep.crystals.library import CrystalLibrary
+from napari_mep.data.dataset import DiffractionDataset
 from napari_mep.data.experiment import Experiment
 from napari_mep.data.simulate import apply_dose, simulate_atoms, simulated_size_A
 from napari_mep.reconstruction.geometry import CanvasGrid
@@ -32,6 +34,10 @@ _FIRST = 2**41  # far from the numbers that training draws volumes by
 _DOSE = (1e4, 5e6)  # e/A2
 _DETECTOR = 64
 _SCAN = (12, 12)  # with the probe's own width the tile of the prior
+# Depth is where errors of a calibration go, and a prior should have seen them.
+_MISCALIBRATED_SHARE = 0.5
+_DEFOCUS_ERROR_A = 3.0
+_SEMIANGLE_ERROR_MRAD = 0.1
 
 
 def drawn_experiment(rng: np.random.Generator, settings: TrainingSettings) -> Experiment:
@@ -108,8 +114,11 @@ def solve_view(
     expected = simulate_atoms(atoms, experiment, progress=look)
     low, high = _DOSE
     dose = low * math.exp(rng.uniform(0.0, math.log(high / low)))
+    counted = apply_dose(expected, dose, seed=number)
+    if rng.random() < _MISCALIBRATED_SHARE:
+        counted = _miscalibrated(counted, rng)
     problem = build_problem(
-        apply_dose(expected, dose, seed=number),
+        counted,
         ReconstructionPlan(method="gradient"),
         device=torch.device(device),
         prior_voxel_A=settings.voxel_size_A,
@@ -118,6 +127,17 @@ def solve_view(
     )
     *_, last = solve_gradient(problem, plan or GradientPlan())
     return _on_canvas(expected.specimen, problem.grid), last.canvas.cpu().numpy()
+
+
+def _miscalibrated(dataset: DiffractionDataset, rng: np.random.Generator) -> DiffractionDataset:
+    """Told wrong about the probe by about what a good calibration leaves."""
+    calibration = dataset.calibration
+    wrong = {
+        "defocus_A": calibration.defocus_A + rng.normal(0.0, _DEFOCUS_ERROR_A),
+        "convergence_semiangle_mrad": calibration.convergence_semiangle_mrad
+        + rng.normal(0.0, _SEMIANGLE_ERROR_MRAD),
+    }
+    return replace(dataset, calibration=calibration.model_copy(update=wrong))
 
 
 def _on_canvas(specimen: PhaseVolume, grid: CanvasGrid) -> np.ndarray:

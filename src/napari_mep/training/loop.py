@@ -150,7 +150,11 @@ def train(
         estimates = None
         if settings.estimate_share:
             estimates = Estimates(
-                settings.tile_shape, settings.voxel_size_A, settings.estimate_share, device
+                settings.tile_shape,
+                settings.voxel_size_A,
+                settings.estimate_share,
+                quasi_newton_share=settings.quasi_newton_share,
+                device=device,
             )
             deep = replace(settings, tile_shape=estimates.shape)
             source = VolumeSource(library, deep, device, workers)

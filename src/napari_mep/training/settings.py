@@ -80,6 +80,13 @@ class TrainingSettings:
         least=0,
         most=1,
     )
+    quasi_newton_share: float = _setting(
+        0.0,
+        "Of these estimates, those as quasi-Newton steps leave them; the others are as gradient "
+        "steps do.",
+        least=0,
+        most=1,
+    )
     solved_share: float = _setting(
         0.0,
         "Volumes that come from a folder of solved views, with the estimate of a real solver; 0: "
