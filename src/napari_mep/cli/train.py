@@ -36,7 +36,6 @@ _SETTINGS = (
     "schedule",
     "learning_rate",
     "estimate_share",
-    "quasi_newton_share",
     "solved_share",
 )
 
