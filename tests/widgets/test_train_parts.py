@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,6 +77,13 @@ def test_the_command_line_understands_the_form(form, timed, tmp_path):
     begun, _ = parsed(request.arguments(tmp_path / "l.npz", tmp_path / "run", resume=False))
     assert begun.initial == "crystals"
     assert (given.library, given.output) == (tmp_path / "l.npz", tmp_path / "run")
+    assert begun.solved_views is None
+    form.solved_views.set_value("solved")
+    for resume in (False, True):  # views are no part of a run: named again each time
+        request = form.request()
+        words = request.arguments(tmp_path / "l.npz", tmp_path / "run", resume=resume)
+        given, settings = parsed(words)
+        assert (given.solved_views, settings.solved_share) == (Path("solved"), 0.5)
     form.sample_minutes.set_value(0)
     assert "--sample-minutes" not in form.request().arguments(tmp_path, tmp_path, resume=False)
 

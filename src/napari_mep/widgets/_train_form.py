@@ -91,6 +91,12 @@ class TrainForm(QWidget):
         )
         self.estimate_share = FloatEditor(0.0, 1.0, Look("", decimals=2, step=0.1))
         self.estimate_share.setSpecialValueText("none")
+        self.solved_views = TextEditor(())
+        self.solved_views.setToolTip(
+            "Folder of `napari-mep solve`: half of the volumes come from there, with what the "
+            "solver made of simulated patterns; empty: all are rendered. To be named again when a "
+            "run is resumed"
+        )
         self.schedule = ChoiceEditor(_choices("schedule"))
         self.precision = ChoiceEditor(_choices("precision"))
         self.seed = LargeIntEditor(0, _LARGEST)
@@ -141,6 +147,7 @@ class TrainForm(QWidget):
             checkpoint_minutes=self.checkpoint_minutes.value(),
             compiled=self.compiled.value() == "yes",
             initial=self.initial.value(),
+            solved_views=self.solved_views.value(),
         )
 
     def set_request(self, request: TrainRequest) -> None:
@@ -151,6 +158,7 @@ class TrainForm(QWidget):
         self.checkpoint_minutes.set_value(request.checkpoint_minutes)
         self.compiled.set_value("yes" if request.compiled else "no")
         self.initial.set_value(request.initial)
+        self.solved_views.set_value(request.solved_views)
 
     def set_settings(self, settings: TrainingSettings) -> None:
         """Show what a run was made with."""
@@ -201,6 +209,7 @@ class TrainForm(QWidget):
             {
                 "Start from": self.initial,
                 "Estimates": self.estimate_share,
+                "Solved views": self.solved_views,
                 "Batch": self.batch,
                 "Learning rate": self.learning_rate,
                 "Schedule": self.schedule,
@@ -220,8 +229,8 @@ class TrainForm(QWidget):
             label.setMinimumWidth(width)
         self._editors: tuple[Any, ...] = (
             self.preset, self.budget, self.minutes, self.volumes, self.sample_minutes, self.device,
-            self.initial, self.estimate_share, self.batch, self.learning_rate, self.schedule,
-            self.precision, self.compiled, self.checkpoint_minutes, self.seed,
+            self.initial, self.estimate_share, self.solved_views, self.batch, self.learning_rate,
+            self.schedule, self.precision, self.compiled, self.checkpoint_minutes, self.seed,
         )  # fmt: skip
         for editor in self._editors:
             editor.changed.connect(self._on_changed)

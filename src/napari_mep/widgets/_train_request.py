@@ -28,6 +28,8 @@ class TrainRequest:
         Whether the network runs through torch.compile.
     initial : str
         Name or path of the prior to start from; empty: random weights.
+    solved_views : str
+        Folder of ``napari-mep solve``; empty: every volume is rendered.
     """
 
     settings: TrainingSettings = field(default_factory=TrainingSettings)
@@ -36,6 +38,7 @@ class TrainRequest:
     checkpoint_minutes: float = 5.0
     compiled: bool = False
     initial: str = ""
+    solved_views: str = ""
 
     def arguments(self, library: Path, run_dir: Path, *, resume: bool) -> list[str]:
         """Arguments of ``napari-mep train``.
@@ -61,5 +64,7 @@ class TrainRequest:
             options["--sample-minutes"] = f"{self.sample_minutes:.12g}"
         if self.initial and not resume:
             options["--initial"] = self.initial
+        if self.solved_views:
+            options["--solved-views"] = self.solved_views
         words = [str(library), *(str(word) for pair in options.items() for word in pair)]
         return words + ["--compile"] * self.compiled + ["--resume"] * resume
