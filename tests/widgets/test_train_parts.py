@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from qtpy.QtWidgets import QFileDialog
 
 from napari_mep.cli import train as command
 from napari_mep.training.run_directory import SETTINGS_NAME, claim, write_sample
@@ -86,6 +87,18 @@ def test_the_command_line_understands_the_form(form, timed, tmp_path):
         assert (given.solved_views, settings.solved_share) == (Path("solved"), 0.5)
     form.sample_minutes.set_value(0)
     assert "--sample-minutes" not in form.request().arguments(tmp_path, tmp_path, resume=False)
+
+
+def test_a_folder_of_solved_views_can_be_browsed_to(form, qtbot, monkeypatch):
+    answers = ["/data/solved", ""]  # the second time the dialog is cancelled
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: answers.pop(0))
+    with qtbot.waitSignal(form.changed):
+        form.solved_views.browse.click()
+    form.solved_views.browse.click()
+    assert not answers
+    assert form.request().solved_views == "/data/solved"
+    form.solved_views.set_value("~/solved ")
+    assert form.request().solved_views == str(Path.home() / "solved")
 
 
 def test_the_form_offers_the_presets_that_there_are(form):

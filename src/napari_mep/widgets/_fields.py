@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, Protocol
 
@@ -20,9 +21,12 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
     QDoubleSpinBox,
+    QFileDialog,
     QHBoxLayout,
+    QLineEdit,
     QSizePolicy,
     QSpinBox,
+    QToolButton,
     QWidget,
 )
 from superqt import QLargeIntSpinBox
@@ -162,6 +166,41 @@ class TextEditor(QComboBox):
     def set_value(self, value: str) -> None:
         """Show a text, whether suggested or not."""
         self.setEditText(value)
+
+
+class FolderEditor(QWidget):
+    """Path of a folder, typed or chosen; empty: none."""
+
+    changed = Signal()
+
+    def __init__(self, placeholder: str) -> None:
+        super().__init__()
+        self.edit = QLineEdit()
+        self.edit.setPlaceholderText(placeholder)
+        self.browse = QToolButton()
+        self.browse.setText("…")
+        self.browse.setToolTip("Browse")
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.edit, 1)
+        layout.addWidget(self.browse)
+        self.setFocusProxy(self.edit)
+        self.edit.textChanged.connect(lambda _text: self.changed.emit())
+        self.browse.clicked.connect(self._browse)
+
+    def value(self) -> str:
+        """The path; ~ is the user's home."""
+        text = str(self.edit.text()).strip()
+        return str(Path(text).expanduser()) if text else ""
+
+    def set_value(self, value: str) -> None:
+        """Show a path."""
+        self.edit.setText(value)
+
+    def _browse(self) -> None:
+        chosen = QFileDialog.getExistingDirectory(self, self.accessibleName(), self.value())
+        if chosen:
+            self.set_value(chosen)
 
 
 class IntEditor(QSpinBox):
