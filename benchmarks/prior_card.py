@@ -67,7 +67,8 @@ def nearest(samples: torch.Tensor, views: torch.Tensor) -> tuple[np.ndarray, np.
     """Largest normalised cross-correlation of each sample with any view, and which view it is."""
     a, b = (torch.fft.rfft2(unit - unit.mean((1, 2, 3), keepdim=True)) for unit in (samples, views))
     size = samples[0].numel()
-    spread = [x.flatten(1).std(1) for x in (samples, views)]
+    # Some views are vacuum: they resemble nothing.
+    spread = [x.flatten(1).std(1).clamp(min=1e-6) for x in (samples, views)]
     best = torch.zeros(len(samples), len(views))
     for i, one in enumerate(a):
         shifted = torch.fft.irfft2((one * b.conj()).sum(1), s=samples.shape[-2:])
@@ -82,7 +83,8 @@ def picture(rows: list[torch.Tensor], titles: list[str], path: Path) -> None:
     figure, axes = plt.subplots(
         len(rows), columns, figsize=(1.3 * columns, 1.5 * len(rows)), layout="constrained"
     )
-    figure.get_layout_engine().set(h_pad=0.1)  # room for the titles
+    # Room for the titles, also above the first row.
+    figure.get_layout_engine().set(h_pad=0.1, rect=(0, 0, 1, 0.98))
     for line, row, title in zip(axes, rows, titles, strict=True):
         shown = row.clamp(min=0).sqrt()
         for ax, image in zip(line, shown, strict=True):
