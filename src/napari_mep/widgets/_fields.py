@@ -169,12 +169,13 @@ class TextEditor(QComboBox):
 
 
 class FolderEditor(QWidget):
-    """Path of a folder, typed or chosen; empty: none."""
+    """Path of a folder, typed or chosen; reports when editing ends, not at each key."""
 
     changed = Signal()
 
-    def __init__(self, placeholder: str) -> None:
+    def __init__(self, title: str, placeholder: str) -> None:
         super().__init__()
+        self._title = title
         self.edit = QLineEdit()
         self.edit.setPlaceholderText(placeholder)
         self.browse = QToolButton()
@@ -182,23 +183,35 @@ class FolderEditor(QWidget):
         self.browse.setToolTip("Browse")
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(6)
         layout.addWidget(self.edit, 1)
         layout.addWidget(self.browse)
         self.setFocusProxy(self.edit)
-        self.edit.textChanged.connect(lambda _text: self.changed.emit())
+        self._shown = ""
+        self.edit.editingFinished.connect(self._on_edited)
         self.browse.clicked.connect(self._browse)
 
     def value(self) -> str:
-        """The path; ~ is the user's home."""
+        """The path, empty while none is chosen; ~ is the user's home."""
         text = str(self.edit.text()).strip()
         return str(Path(text).expanduser()) if text else ""
 
     def set_value(self, value: str) -> None:
-        """Show a path."""
+        """Choose a folder, as if its path had been typed."""
         self.edit.setText(value)
+        self._on_edited()
+
+    def _on_edited(self) -> None:
+        text = self.edit.text().strip()
+        if text != self._shown:
+            self._shown = text
+            self.changed.emit()
 
     def _browse(self) -> None:
-        chosen = QFileDialog.getExistingDirectory(self, self.accessibleName(), self.value())
+        start = Path(self.value() or Path.home()).absolute()
+        while not start.exists():
+            start = start.parent
+        chosen = QFileDialog.getExistingDirectory(self, self._title, str(start))
         if chosen:
             self.set_value(chosen)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QLineEdit, QToolButton, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
+
+from napari_mep.widgets._fields import FolderEditor
 
 __all__ = ["RunFolder", "unused_folder"]
 
@@ -23,49 +25,31 @@ class RunFolder(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.edit = QLineEdit(str(unused_folder()))
+        self._folder = FolderEditor("Run folder", "a new folder, or that of a run")
+        self._folder.set_value(str(unused_folder()))
+        self.edit, self.browse = self._folder.edit, self._folder.browse
         self.edit.setToolTip(
             "Folder that receives the run: a new one, or that of a run to watch, stop or resume"
         )
-        self.edit.setPlaceholderText("a new folder, or that of a run")
-        self.browse = QToolButton()
-        self.browse.setText("…")
         self.browse.setToolTip("Browse, for instance to a run that is going on")
         label = QLabel("Run folder")
         label.setBuddy(self.edit)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
-        for part, stretch in ((label, 0), (self.edit, 1), (self.browse, 0)):
-            layout.addWidget(part, stretch)
-        self._shown = self.edit.text()
-        self.edit.editingFinished.connect(self._on_edited)
-        self.browse.clicked.connect(self._browse)
+        layout.addWidget(label)
+        layout.addWidget(self._folder, 1)
+        self._folder.changed.connect(self.changed)
 
     @property
     def path(self) -> Path | None:
         """The folder, None while none is chosen."""
-        text = self.edit.text().strip()
-        return Path(text).expanduser().absolute() if text else None
+        value = self._folder.value()
+        return Path(value).absolute() if value else None
 
     def set_path(self, path: str) -> None:
         """Choose a folder, as if its path had been typed."""
-        self.edit.setText(path)
-        self._on_edited()
-
-    def _on_edited(self) -> None:
-        text = self.edit.text().strip()
-        if text != self._shown:
-            self._shown = text
-            self.changed.emit()
-
-    def _browse(self) -> None:
-        start = self.path
-        while start is not None and not start.exists():
-            start = start.parent
-        chosen = QFileDialog.getExistingDirectory(self, "Run folder", str(start or Path.home()))
-        if chosen:
-            self.set_path(chosen)
+        self._folder.set_value(path)
 
 
 def unused_folder() -> Path:

@@ -92,7 +92,7 @@ class TrainForm(QWidget):
         )
         self.estimate_share = FloatEditor(0.0, 1.0, Look("", decimals=2, step=0.1))
         self.estimate_share.setSpecialValueText("none")
-        self.solved_views = FolderEditor("none")
+        self.solved_views = FolderEditor("Solved views", "none")
         self.solved_views.setToolTip(
             "Folder of `napari-mep solve`: half of the volumes come from there, with what the "
             "solver made of simulated patterns; empty: all are rendered. To be named again when a "
