@@ -88,8 +88,10 @@ def test_two_crystals_two_methods_and_a_broken_file(arguments, tmp_path, capsys,
 
     # Another number of steps is another case; the gradient's results stand.
     arguments[arguments.index("--steps") + 1] = "3"
-    assert main([*arguments, "--reprint", "--json"]) == 0
-    values = json.loads(capsys.readouterr().out)
+    assert main([*arguments, *elsewhere, "--reprint", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert "--merge: 2 of 4 results are kept but not reported; they are of other" in shown.err
+    values = json.loads(shown.out)
     assert values["asked"] == 4
     assert {r["label"] for r in values["results"]} == {"gradient"}
 

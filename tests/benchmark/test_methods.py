@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from napari_mep.benchmark.methods import METHODS, parse_methods
@@ -137,3 +140,22 @@ def test_options_that_no_method_uses(options, match):
 def test_a_prior_that_is_not_there():
     with pytest.raises(WeightsError, match="'nobody'"):
         parse_methods(["mep"], priors=["nobody"])
+
+
+PAGES = sorted((Path(__file__).parents[2] / "docs" / "results").glob("*.json"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_results_behind_the_documentation_are_those_of_todays_methods(page):
+    """Otherwise `--merge` does not find them, and the page that promises it cannot be printed."""
+    kept = json.loads(page.read_text(encoding="utf-8"))["methods"]
+    assert kept
+    for label, then in kept.items():
+        steps = [then["plan"]["steps"]] if "steps" in then["plan"] else []
+        (today,) = parse_methods([label], steps=steps)
+        settings = today.settings()
+        # Of another package, which need not be installed here.
+        settings.get("baseline", {}).pop("version", None)
+        then["plan"].get("baseline", {}).pop("version", None)
+        assert then["plan"] == settings
+        assert then["prior_sha256"] == today.prior_sha256

@@ -104,6 +104,12 @@ def _benchmark(a: argparse.Namespace) -> None:
     if not views:
         raise CrystalError("crystals: none could be read; name others with --crystals")
     tasks = make_tasks(views, a.doses, methods, a.seed)
+    asked = {task.key for task in tasks}
+    if strange := sum(result.key not in asked for result in others):
+        _say(
+            f"--merge: {strange} of {len(others)} results are kept but not reported; they are of "
+            "other crystals, conditions, settings or weights than asked for"
+        )
     stop = threading.Event()
     if not a.reprint:
         failures += _compute(a, tasks, records, stop)
