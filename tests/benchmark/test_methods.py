@@ -151,8 +151,8 @@ def test_results_behind_the_documentation_are_those_of_todays_methods(page):
     kept = json.loads(page.read_text(encoding="utf-8"))["methods"]
     assert kept
     for label, then in kept.items():
-        steps = [then["plan"]["steps"]] if "steps" in then["plan"] else []
-        (today,) = parse_methods([label], steps=steps)
+        priors, steps = ([then["plan"][k]] if k in then["plan"] else [] for k in ("prior", "steps"))
+        (today,) = parse_methods([label], priors=priors, steps=steps)
         settings = today.settings()
         # Of another package, which need not be installed here.
         settings.get("baseline", {}).pop("version", None)

@@ -13,7 +13,7 @@ import torch
 
 from napari_mep.errors import DeviceError, PlanError, SolverError, WeightsError
 from napari_mep.prior.unet import UNet3D
-from napari_mep.reconstruction import reconstruct
+from napari_mep.reconstruction import engine, reconstruct
 from napari_mep.reconstruction.plan import START_LOGSNR
 from napari_mep.reconstruction.provenance import provenance
 
@@ -76,6 +76,30 @@ def test_several_samples_end_as_their_mean_and_spread(dataset, mep_plan):
         np.testing.assert_allclose(result.data[positive], expected[positive], atol=1e-6)
     # while the second sample is under way, the first whole one is what a stop would keep
     np.testing.assert_array_equal(snapshots[10].volume.data, singles[0])
+
+
+def test_a_mean_of_predictions_is_that_of_the_first_of_each_sample(dataset, mep_plan, monkeypatch):
+    orientations = []
+    sample = engine.sample_posterior
+
+    def spy(problem, denoiser, plan, start, orientation):
+        orientations.append(orientation)
+        return sample(problem, denoiser, plan, start, orientation)
+
+    monkeypatch.setattr(engine, "sample_posterior", spy)
+    plan = mep_plan.replace(samples=3, mean_of="predictions")
+    snapshots = list(reconstruct(dataset, plan, preview_seconds=0))
+    assert orientations == [0, 1, 2]
+    # The first is shown while it forms; from its end on there is something to take the mean of.
+    forming, mean = snapshots[3:8], snapshots[8:]
+    assert not np.array_equal(forming[0].volume.data, forming[-1].volume.data)
+    np.testing.assert_array_equal(mean[0].volume.data, forming[0].volume.data)
+    # How many steps lead on from there changes nothing but the samples and their spread.
+    *_, short = reconstruct(dataset, plan.replace(steps=2))
+    np.testing.assert_array_equal(mean[-1].volume.data, short.volume.data)
+    assert not np.array_equal(mean[-1].spread.data, short.spread.data)
+    *_, samples = reconstruct(dataset, plan.replace(mean_of="samples"))
+    assert not np.array_equal(mean[-1].volume.data, samples.volume.data)
 
 
 def test_the_mean_of_the_samples_ends_with_gradient_steps(dataset, mep_plan):
@@ -269,7 +293,8 @@ def test_provenance_tells_how_to_make_it_again(dataset, mep_plan):
 
     *_, last = reconstruct(dataset, mep_plan)
     record = json.loads(json.dumps(provenance(dataset, mep_plan, last)))
-    assert ReconstructionPlan.model_validate(record["plan"]) == mep_plan
+    settled = mep_plan.settled(sees_estimate=False)
+    assert ReconstructionPlan.model_validate(record["plan"]) == settled
     assert record["data"]["fingerprint"] == dataset.fingerprint()
     assert record["data"]["calibration"]["scan_step_A"] == 0.4
     assert (record["step"], record["total"], record["residual"]) == (9, 9, last.residual)

@@ -93,12 +93,42 @@ def test_a_prior_that_sees_the_gradient_solution_starts_where_nothing_is_decided
     assert [settled.sample(i).seed for i in range(4)] == [0, 1, 2, 3]
 
     given = open_plan.replace(start_logsnr=1.0)
-    assert given.settled(sees_estimate=True) == given
+    assert given.settled(sees_estimate=True).start_logsnr == 1.0
+    assert given.settled(sees_estimate=True).second_start_logsnr is None
     assert [given.sample(i).start_logsnr for i in range(2)] == [1.0, 1.0]
     both = given.replace(second_start_logsnr=-5.0).settled(sees_estimate=False)
     assert [both.sample(i).start_logsnr for i in range(3)] == [1.0, -5.0, 1.0]
     from_noise = open_plan.replace(start="noise").settled(sees_estimate=True)
     assert from_noise.start_logsnr == START_LOGSNR["noise"]
+
+
+def test_before_a_prior_that_knows_depth_the_solver_finds_it_and_its_predictions_are_averaged():
+    plan = ReconstructionPlan()
+    depth = plan.settled(sees_estimate=True, knows_depth=True)
+    assert depth.start_logsnr == START_LOGSNR["expectation"] < START_LOGSNR["estimate"]
+    assert depth.second_start_logsnr is None
+    assert depth.mean_of == "predictions"
+    assert (depth.gradient.iterations, depth.gradient.coarse_iterations) == (38, 10)
+    assert depth.finish_depth_deviation_rad < depth.finish_deviation_rad
+    assert depth.settled(sees_estimate=True, knows_depth=True) == depth
+
+    # Where it is not told that solution all is as for any other prior.
+    noise = plan.replace(start="noise").settled(sees_estimate=True, knows_depth=True)
+    assert noise == plan.replace(start="noise").settled(sees_estimate=False)
+    assert (noise.gradient.iterations, noise.gradient.coarse_iterations) == (24, 24)
+    assert noise.mean_of == "samples"
+    assert noise.finish_depth_deviation_rad == noise.finish_deviation_rad
+    # Other methods have no prior to ask.
+    alone = plan.replace(method="gradient")
+    steps = {"iterations": 24, "coarse_iterations": 24}
+    assert alone.settled(sees_estimate=True, knows_depth=True) == alone.replace(gradient=steps)
+    other = plan.replace(method="lsq-ml")
+    assert other.settled(sees_estimate=False) == other
+
+    # What is given stays.
+    given = plan.replace(mean_of="samples", gradient={"iterations": 12}, start_logsnr=-3.0)
+    kept = given.settled(sees_estimate=True, knows_depth=True)
+    assert (kept.mean_of, kept.start_logsnr, kept.gradient.iterations) == ("samples", -3.0, 12)
 
 
 def test_preview_of_a_prior_that_is_not_there_is_a_picture_all_the_same():

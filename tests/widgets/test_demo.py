@@ -44,7 +44,9 @@ def test_the_whole_demo(tmp_path):
     volume, record = read_reconstruction(tmp_path / "reconstruction.ome.zarr")
     assert volume.data.std() > 0
     assert (record["step"], record["total"]) == (5, 5)
-    assert ReconstructionPlan.parse(record["plan"]) == PLAN.settled(sees_estimate=True)
+    assert ReconstructionPlan.parse(record["plan"]) == PLAN.settled(
+        sees_estimate=True, knows_depth=True
+    )
     with Image.open(tmp_path / "screenshot.png") as picture:
         assert picture.width >= 1000
         assert len(picture.convert("RGB").getcolors(maxcolors=2**24)) > 200

@@ -59,6 +59,11 @@ class ModelCard:
         """Whether the prior also sees an estimate of the volume that was made without it."""
         return bool(self.architecture.get("estimate", False))
 
+    @property
+    def knows_depth(self) -> bool:
+        """Whether such estimates in its training were what quasi-Newton steps leave."""
+        return self.sees_estimate and float(self.settings.get("quasi_newton_share", 0.0)) > 0
+
     def denoising_variance(self) -> tuple[list[float], list[float]]:
         """The denoiser's own mean squared error C against logSNR, in scaled units.
 

@@ -17,6 +17,7 @@ import torch
 from napari_mep.data.preprocessing import preprocess
 from napari_mep.errors import DeviceError, SolverError
 from napari_mep.physics.optics import interaction_constant
+from napari_mep.prior.catalogue import load_card
 from napari_mep.prior.device import resolve_device
 from napari_mep.prior.files import load_prior
 from napari_mep.prior.precision import resolve_precision
@@ -87,7 +88,8 @@ def reconstruct(
             energy_keV = dataset.calibration.beam_energy_keV
             denoiser = _at_energy(load_prior(plan.prior, device), energy_keV)
             denoiser = replace(denoiser, precision=resolve_precision(plan.precision, device))
-            plan = plan.settled(sees_estimate=denoiser.sees_estimate)
+            card = load_card(plan.prior)
+            plan = plan.settled(sees_estimate=card.sees_estimate, knows_depth=card.knows_depth)
         outside = plan.method in BASELINES
         if outside:
             check_baseline(plan, device)
@@ -144,7 +146,7 @@ def _steps(
 ) -> Iterator[tuple[Snapshot, Tensor, Tensor | None]]:
     """Snapshots without volume and time, each with its canvas, the last with the spread."""
     warm = plan.method == "gradient" or plan.start == "gradient"
-    before = plan.gradient.iterations if warm else 0
+    before = (plan.gradient.settled().iterations or 0) if warm else 0
     sampling = plan.samples * plan.steps if denoiser else 0
     total = before + sampling + (plan.finish_iterations if denoiser else 0)
 
@@ -172,28 +174,34 @@ def _steps(
             yield note, start, None
     if denoiser is None:
         return
+    expected: list[Tensor] = []
     finished: list[Tensor] = []
     spread: Tensor | None = None
+    averaged = expected if plan.mean_of == "predictions" else finished
     for i in range(plan.samples):
         one = plan.sample(i)
+        orientation = i if plan.mean_of == "predictions" else 0
         stage = f"sample {i + 1} of {plan.samples}" if plan.samples > 1 else "sampling"
-        for sample in sample_posterior(problem, denoiser, one, start):
+        for sample in sample_posterior(problem, denoiser, one, start, orientation):
             step_number = before + i * plan.steps + sample.index + 1
             note = snapshot(step_number, stage, sample.residual, sample.weight, sample.logsnr)
             last = sample.index + 1 == plan.steps
+            if sample.index == 0:
+                expected.append(sample.canvas)
             if last:
                 finished.append(sample.canvas)
-            # The first sample is shown while it forms, then the mean of the whole ones, so that
+            # The first sample is shown while it forms, then the mean of what there is, so that
             # a run that is stopped ends with something that has a meaning.
-            shown = torch.stack(finished).mean(0) if finished else sample.canvas
+            shown = torch.stack(averaged).mean(0) if finished else sample.canvas
             shown = shown.clamp(min=0.0)  # potentials are positive; a prior only nearly knows
             # Only whole sets tell how much samples differ.
             if last and 1 < plan.samples == len(finished):
                 spread = torch.stack(finished).std(0)
             yield replace(note, samples=len(finished)), shown, spread
-    # What samples agree on and the data deny, the data decide: their depth sum is known sharply.
+    # What the prior expects and the data deny, the data decide: their depth sum is known sharply.
     finish = plan.gradient.model_copy(update={"iterations": plan.finish_iterations})
-    mean = Belief(shown, plan.finish_deviation_rad, plan.finish_deviation_rad)
+    depth_rad = plan.finish_depth_deviation_rad or plan.finish_deviation_rad
+    mean = Belief(shown, depth_rad, plan.finish_deviation_rad)
     for finishing in solve_gradient(problem, finish, shown, belief=mean):
         step_number = before + sampling + finishing.index + 1
         note = snapshot(step_number, "finish", finishing.residual, finish.step, math.nan)

@@ -113,6 +113,8 @@ def solve_gradient(
     GradientStep
         `GradientPlan.iterations` of them, each an evaluation of all data.
     """
+    plan = plan.settled()
+    assert plan.iterations is not None
     done = 0
     if start is None:
         start = torch.zeros(problem.grid.shape, device=problem.device)
@@ -152,6 +154,8 @@ def solve_gradient(
 def _coarse_to_fine(problem: Problem, plan: GradientPlan, canvas: Tensor) -> Iterator[GradientStep]:
     ahead = canvas
     weight, lowest = 1.0, math.inf
+    assert plan.iterations is not None
+    assert plan.coarse_iterations is not None
     count = min(plan.iterations, plan.coarse_iterations)
     for i in range(count):
         result = problem.data_term(ahead)

@@ -25,9 +25,10 @@ __all__ = [
     "ReconstructionPlan",
 ]
 
-START_LOGSNR = {"noise": -13.37, "gradient": 2.0, "estimate": -8.0}
+START_LOGSNR = {"noise": -13.37, "gradient": 2.0, "estimate": -8.0, "expectation": -10.0}
 """Where sampling starts unless the plan says otherwise: k = 800; k = 0.4 for a warm start; k = 55
-for a prior that sees the gradient solution, whom the noisy volume need not tell what it says."""
+for a prior that sees the gradient solution, whom the noisy volume need not tell what it says; k =
+150 where the first prediction is the result, which should not depend on the noise at all."""
 
 
 _OF_THE_PRIOR = frozenset(
@@ -38,8 +39,10 @@ _OF_THE_PRIOR = frozenset(
         "start",
         "start_logsnr",
         "second_start_logsnr",
+        "mean_of",
         "finish_iterations",
         "finish_deviation_rad",
+        "finish_depth_deviation_rad",
         "end_logsnr",
         "eta",
         "guidance",
@@ -79,15 +82,21 @@ class ObjectPlan(_Frozen):
 class GradientPlan(_Frozen):
     """The solver without a prior: coarse to fine, then quasi-Newton steps."""
 
-    iterations: int = Field(24, ge=1, le=10_000, description="Evaluations of all data.")
-    coarse_iterations: int = Field(
-        24,
+    iterations: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="Evaluations of all data; None: 24, or 38 before a prior that has learned what "
+        "quasi-Newton steps leave.",
+    )
+    coarse_iterations: int | None = Field(
+        None,
         ge=1,
         le=10_000,
         description="The first of these: accelerated gradient steps, coarse structure first. The "
         "phase of heavy columns then grows past pi instead of settling a turn too low. Further "
         "ones are quasi-Newton steps, which find depth: at high dose, and with a calibration that "
-        "is right.",
+        "is right. None: 24, or 10 before a prior that has learned what these leave.",
     )
     step: float = Field(
         1.0, gt=0, le=2, description="Length of these; 1 is a Gauss-Newton step of the depth sum."
@@ -115,6 +124,16 @@ class GradientPlan(_Frozen):
         description="The same of the mean over depth about zero, times the square root of the "
         "number of slices.",
     )
+
+    def settled(self, *, knows_depth: bool = False) -> Self:
+        """A copy that says how many steps; `knows_depth` as `ReconstructionPlan.settled`."""
+        steps = (
+            {"iterations": 38, "coarse_iterations": 10}
+            if knows_depth
+            else {"iterations": 24, "coarse_iterations": 24}
+        )
+        found = {name: n for name, n in steps.items() if getattr(self, name) is None}
+        return self.model_copy(update=found)
 
 
 class BaselinePlan(_Frozen):
@@ -178,14 +197,14 @@ class ReconstructionPlan(_Frozen):
         description="Which solver: with the prior (mep), without (gradient), or another package's.",
     )
     prior: str = Field(
-        "crystals-estimate", description="Name of a shipped prior or path of its weights."
+        "crystals-depth", description="Name of a shipped prior or path of its weights."
     )
     steps: int = Field(6, ge=2, le=10_000, description="Sampling steps of each sample.")
     samples: int = Field(
         4,
         ge=1,
         le=256,
-        description="Posterior samples; the result is their mean.",
+        description="Posterior samples; the result is a mean over them.",
     )
     start: Literal["noise", "gradient"] = Field(
         "gradient",
@@ -206,6 +225,13 @@ class ReconstructionPlan(_Frozen):
         "left open, too, with a prior that sees the gradient solution. The mean is then one of "
         "samples that decide depth anew and samples that keep what the gradient solution has.",
     )
+    mean_of: Literal["auto", "samples", "predictions"] = Field(
+        "auto",
+        description="What the result is the mean of: the samples, or the first prediction of each, "
+        "made at start_logsnr for one of eight orientations. From pure noise that is what the "
+        "prior expects, given the gradient solution. auto: predictions with a prior that has "
+        "learned what quasi-Newton steps leave.",
+    )
     finish_iterations: int = Field(
         12,
         ge=0,
@@ -217,8 +243,15 @@ class ReconstructionPlan(_Frozen):
         0.017,
         gt=0,
         le=100,
-        description="How far the mean of the samples may be from the truth, rms over voxels: these "
-        "steps go no farther than the data are surer than that.",
+        description="How far the mean may be from the truth, rms over voxels: these steps go no "
+        "farther than the data are surer than that.",
+    )
+    finish_depth_deviation_rad: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="The same of what departs from the mean over depth; None: as "
+        "finish_deviation_rad, but 0.005 for a mean of predictions.",
     )
     end_logsnr: float = Field(4.6, ge=-10, le=20, description="Where sampling ends.")
     eta: float = Field(1.0, ge=0, le=1, description="Stochasticity: 1 is the SDE, 0 the ODE.")
@@ -262,15 +295,37 @@ class ReconstructionPlan(_Frozen):
             return self.likelihood
         return "poisson" if self.method in ("mep", "gradient") else "amplitude"
 
-    def settled(self, *, sees_estimate: bool) -> ReconstructionPlan:
-        """A copy that leaves nothing to the prior: whether it sees the gradient solution."""
-        if self.start_logsnr is not None:
-            return self
-        found = {"start_logsnr": START_LOGSNR[self.start]}
-        if sees_estimate and self.start == "gradient":
-            found["start_logsnr"] = START_LOGSNR["estimate"]
-            if self.second_start_logsnr is None:
+    def settled(self, *, sees_estimate: bool, knows_depth: bool = False) -> ReconstructionPlan:
+        """A copy that leaves nothing open.
+
+        Parameters
+        ----------
+        sees_estimate : bool
+            The prior sees the gradient solution.
+        knows_depth : bool
+            It has learned what quasi-Newton steps leave (`ModelCard.knows_depth`).
+        """
+        if self.method != "mep":
+            used = "gradient" not in self.unused
+            return self.model_copy(update={"gradient": self.gradient.settled()} if used else {})
+        told = sees_estimate and self.start == "gradient"
+        found: dict[str, Any] = {
+            "gradient": self.gradient.settled(knows_depth=told and knows_depth)
+        }
+        mean_of = self.mean_of
+        if mean_of == "auto":
+            mean_of = found["mean_of"] = "predictions" if told and knows_depth else "samples"
+        if self.start_logsnr is None:
+            start: str = self.start
+            if told:
+                start = "expectation" if mean_of == "predictions" else "estimate"
+            found["start_logsnr"] = START_LOGSNR[start]
+            if start == "estimate" and self.second_start_logsnr is None:
                 found["second_start_logsnr"] = START_LOGSNR["gradient"]
+        if self.finish_depth_deviation_rad is None:
+            found["finish_depth_deviation_rad"] = (
+                0.005 if mean_of == "predictions" else self.finish_deviation_rad
+            )
         return self.model_copy(update=found)
 
     def sample(self, index: int) -> ReconstructionPlan:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from napari_mep.prior.denoiser import Denoiser
+from napari_mep.prior.orientation import Orientation
 from napari_mep.prior.samplers import Prediction, sde_dpm_solver_2m, seeded_noise
 from napari_mep.prior.tiling import TiledDenoiser
 from napari_mep.reconstruction.plan import ReconstructionPlan
@@ -36,6 +37,7 @@ def sample_posterior(
     denoiser: Denoiser,
     plan: ReconstructionPlan,
     start: Tensor | None = None,
+    orientation: int = 0,
 ) -> Iterator[PosteriorStep]:
     """One sample of the specimen given the data.
 
@@ -56,6 +58,10 @@ def sample_posterior(
     start : (z, y, x) tensor, optional
         Canvas in radians to start from, noised to the first level; None: pure noise. A prior that
         sees an estimate sees this one, at every level.
+    orientation : int
+        Which of the eight orientations of a square the network is shown the canvas in, modulo 8.
+        A prior knows no direction across the beam, but a network only nearly knows that: what it
+        gets wrong differs from one orientation to the next.
 
     Yields
     ------
@@ -66,14 +72,16 @@ def sample_posterior(
     levels = logsnr_schedule(plan)
     shift = math.log(problem.curvature / denoiser.scale**2)
     weights = guidance_weight(levels, guidance, shift)
+    seen = start if denoiser.sees_estimate else None
+    turn = Orientation(orientation)
     tiled = TiledDenoiser(
         denoiser,
         denoiser.tile_shape,
-        problem.grid.shape,
+        turn.shape(problem.grid.shape),
         overlap=plan.tile_overlap,
         batch=2 if problem.device.type == "cpu" else 16,
         check=problem.check_stop,
-        estimate=start * denoiser.scale if start is not None and denoiser.sees_estimate else None,
+        estimate=None if seen is None else turn(seen * denoiser.scale),
     )
     noise = seeded_noise([plan.seed], problem.grid.shape)
     rng = np.random.default_rng([plan.seed, 1])
@@ -86,7 +94,7 @@ def sample_posterior(
         tile_shift = float(rng.random())
         with torch.set_grad_enabled(through_network):
             x = x.detach().requires_grad_(through_network)
-            guess = tiled(x, logsnr, tile_shift)
+            guess = turn.back(tiled(turn(x), logsnr, tile_shift))
         indices = None
         if subset is not None and subset < n_patterns:
             indices = np.sort(rng.choice(n_patterns, subset, replace=False))

@@ -73,10 +73,11 @@ def preview_weights(
         Measured curvature of the data term in units of the prior; a typical value when absent.
     """
     try:
-        sees_estimate = load_card(plan.prior).sees_estimate
+        card = load_card(plan.prior)
+        plan = plan.settled(sees_estimate=card.sees_estimate, knows_depth=card.knows_depth)
     except WeightsError:  # said where it is used; a name that is half typed has a picture, too
-        sees_estimate = False
-    logsnr = logsnr_schedule(plan.settled(sees_estimate=sees_estimate))
+        pass
+    logsnr = logsnr_schedule(plan)
     shift = _TYPICAL_SHIFT if curvature is None else float(np.log(curvature))
     return logsnr, guidance_weight(logsnr, plan.guidance, shift)
 
