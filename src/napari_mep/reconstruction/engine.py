@@ -88,8 +88,7 @@ def reconstruct(
             energy_keV = dataset.calibration.beam_energy_keV
             denoiser = _at_energy(load_prior(plan.prior, device), energy_keV)
             denoiser = replace(denoiser, precision=resolve_precision(plan.precision, device))
-            card = load_card(plan.prior)
-            plan = plan.settled(sees_estimate=card.sees_estimate, knows_depth=card.knows_depth)
+            plan = plan.settled_for(load_card(plan.prior))
         outside = plan.method in BASELINES
         if outside:
             check_baseline(plan, device)
@@ -146,7 +145,7 @@ def _steps(
 ) -> Iterator[tuple[Snapshot, Tensor, Tensor | None]]:
     """Snapshots without volume and time, each with its canvas, the last with the spread."""
     warm = plan.method == "gradient" or plan.start == "gradient"
-    before = (plan.gradient.settled().iterations or 0) if warm else 0
+    before = plan.gradient.counts()[0] if warm else 0
     sampling = plan.samples * plan.steps if denoiser else 0
     total = before + sampling + (plan.finish_iterations if denoiser else 0)
 

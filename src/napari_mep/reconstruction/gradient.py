@@ -113,15 +113,14 @@ def solve_gradient(
     GradientStep
         `GradientPlan.iterations` of them, each an evaluation of all data.
     """
-    plan = plan.settled()
-    assert plan.iterations is not None
+    iterations, coarse = plan.counts()
     done = 0
     if start is None:
         start = torch.zeros(problem.grid.shape, device=problem.device)
-        for step in _coarse_to_fine(problem, plan, start):
+        for step in _coarse_to_fine(problem, plan, start, min(iterations, coarse)):
             start, done = step.canvas, step.index + 1
             yield step
-    if done == plan.iterations:
+    if done == iterations:
         return
     # Further slices only give a prior the depth it was trained on; nothing is known of them.
     slices = problem.grid.measured_slices
@@ -146,17 +145,16 @@ def solve_gradient(
         return Evaluation(float(data.value) + value, gradient, data.residual)
 
     inverse = _inverse_over_depth(problem, believed)
-    steps = minimise(objective, start[:slices], inverse, plan.iterations - done)
+    steps = minimise(objective, start[:slices], inverse, iterations - done)
     for i, (specimen, result) in enumerate(steps, start=done):
         yield GradientStep(i, torch.cat([specimen, beyond]), result.residual)
 
 
-def _coarse_to_fine(problem: Problem, plan: GradientPlan, canvas: Tensor) -> Iterator[GradientStep]:
+def _coarse_to_fine(
+    problem: Problem, plan: GradientPlan, canvas: Tensor, count: int
+) -> Iterator[GradientStep]:
     ahead = canvas
     weight, lowest = 1.0, math.inf
-    assert plan.iterations is not None
-    assert plan.coarse_iterations is not None
-    count = min(plan.iterations, plan.coarse_iterations)
     for i in range(count):
         result = problem.data_term(ahead)
         value, gradient = float(result.value), result.gradient

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from napari_mep.data._validation import in_words
 from napari_mep.data.preprocessing import PreprocessingPlan
 from napari_mep.errors import PlanError
+from napari_mep.prior.catalogue import ModelCard
 
 __all__ = [
     "START_LOGSNR",
@@ -125,15 +126,21 @@ class GradientPlan(_Frozen):
         "number of slices.",
     )
 
-    def settled(self, *, knows_depth: bool = False) -> Self:
-        """A copy that says how many steps; `knows_depth` as `ReconstructionPlan.settled`."""
-        steps = (
-            {"iterations": 38, "coarse_iterations": 10}
-            if knows_depth
-            else {"iterations": 24, "coarse_iterations": 24}
+    def counts(self, *, knows_depth: bool = False) -> tuple[int, int]:
+        """Evaluations in all, and how many of them at most go coarse to fine.
+
+        `knows_depth` as for `ReconstructionPlan.settled`.
+        """
+        iterations, coarse = (38, 10) if knows_depth else (24, 24)
+        return (
+            iterations if self.iterations is None else self.iterations,
+            coarse if self.coarse_iterations is None else self.coarse_iterations,
         )
-        found = {name: n for name, n in steps.items() if getattr(self, name) is None}
-        return self.model_copy(update=found)
+
+    def settled(self, *, knows_depth: bool = False) -> Self:
+        """A copy with these written in."""
+        iterations, coarse = self.counts(knows_depth=knows_depth)
+        return self.model_copy(update={"iterations": iterations, "coarse_iterations": coarse})
 
 
 class BaselinePlan(_Frozen):
@@ -327,6 +334,12 @@ class ReconstructionPlan(_Frozen):
                 0.005 if mean_of == "predictions" else self.finish_deviation_rad
             )
         return self.model_copy(update=found)
+
+    def settled_for(self, card: ModelCard | None) -> ReconstructionPlan:
+        """The same before the prior of a card; None: the method asks none."""
+        if card is None:
+            return self.settled(sees_estimate=False)
+        return self.settled(sees_estimate=card.sees_estimate, knows_depth=card.knows_depth)
 
     def sample(self, index: int) -> ReconstructionPlan:
         """The plan of one sample: a seed of its own, and every other one its own start."""

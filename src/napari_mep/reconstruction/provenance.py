@@ -56,10 +56,7 @@ def provenance(
     # Whoever opens the scan again has the file, not what came out of preprocessing it.
     calibration, steps = as_stored_on_disk(dataset)
     card = load_card(plan.prior) if plan.method == "mep" else None
-    plan = plan.settled(  # defaults may be others one day
-        sees_estimate=card is not None and card.sees_estimate,
-        knows_depth=card is not None and card.knows_depth,
-    )
+    plan = plan.settled_for(card)  # defaults may be others one day
     record: dict[str, Any] = {
         "method": plan.method,
         "plan": plan.used(),

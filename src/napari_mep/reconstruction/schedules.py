@@ -6,6 +6,8 @@ term allows (the step that a Gauss-Newton solver takes in the depth sum).
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 
 from napari_mep.errors import WeightsError
@@ -72,11 +74,9 @@ def preview_weights(
     curvature : float, optional
         Measured curvature of the data term in units of the prior; a typical value when absent.
     """
-    try:
-        card = load_card(plan.prior)
-        plan = plan.settled(sees_estimate=card.sees_estimate, knows_depth=card.knows_depth)
-    except WeightsError:  # said where it is used; a name that is half typed has a picture, too
-        pass
+    # Said where it is used; a name that is half typed has a picture, too.
+    with contextlib.suppress(WeightsError):
+        plan = plan.settled_for(load_card(plan.prior))
     logsnr = logsnr_schedule(plan)
     shift = _TYPICAL_SHIFT if curvature is None else float(np.log(curvature))
     return logsnr, guidance_weight(logsnr, plan.guidance, shift)
