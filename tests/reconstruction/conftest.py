@@ -143,7 +143,16 @@ def seeing_prior(tmp_path: Path) -> Path:
     return _white_prior(tmp_path / "seeing.safetensors", replace(SMALL, estimate=True))
 
 
-def _white_prior(path: Path, architecture: UNetConfig) -> Path:
+@pytest.fixture
+def depth_prior(tmp_path: Path) -> Path:
+    """The same, and its training showed it what quasi-Newton steps leave."""
+    settings = {"quasi_newton_share": 0.5}
+    return _white_prior(tmp_path / "depth.safetensors", replace(SMALL, estimate=True), settings)
+
+
+def _white_prior(
+    path: Path, architecture: UNetConfig, settings: dict[str, Any] | None = None
+) -> Path:
     card = ModelCard(
         name=path.stem,
         architecture=architecture.to_dict(),
@@ -155,7 +164,7 @@ def _white_prior(path: Path, architecture: UNetConfig) -> Path:
         trained_volumes=0,
         loss_curve={"edges": [], "v_loss": []},
         training_data={},
-        settings={},
+        settings=settings or {},
         licence="GPL-3.0-or-later",
     )
     save_prior(path, UNet3D(architecture).state_dict(), card)

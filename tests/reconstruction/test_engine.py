@@ -148,6 +148,24 @@ def test_a_prior_that_takes_an_estimate_sees_the_gradient_solution(
     assert all(e is None for e in seen)
 
 
+def test_a_prior_that_knows_depth_gets_quasi_newton_steps_where_the_dose_suffices(
+    make_dataset, mep_plan, depth_prior
+):
+    plan = mep_plan.replace(prior=str(depth_prior), gradient={}, steps=2)
+    starts = {}
+    for electrons in (1e5, 1e3):
+        snapshots = list(reconstruct(make_dataset(electrons=electrons), plan))
+        done = snapshots[-1].plan
+        starts[electrons] = (done.gradient.iterations, done.gradient.coarse_iterations)
+        assert [s.stage for s in snapshots].count("gradient start") == done.gradient.iterations
+        assert snapshots[-1].total == snapshots[-1].step == done.gradient.iterations + 2
+        assert done.mean_of == "predictions"
+    assert starts == {1e5: (38, 10), 1e3: (24, 24)}
+    # What is given stays.
+    given = plan.replace(gradient={"iterations": 5, "coarse_iterations": 3})
+    assert next(reconstruct(make_dataset(electrons=1e3), given)).plan.gradient == given.gradient
+
+
 @pytest.mark.parametrize("start", ["noise", "gradient"])
 @pytest.mark.parametrize("gradient_at", ["prediction", "network"])
 def test_mep_with_a_prior_of_white_noise_finds_the_specimen(

@@ -13,13 +13,13 @@ from napari_mep.prior.catalogue import load_card
 from napari_mep.reconstruction import ReconstructionPlan, Snapshot
 from napari_mep.reconstruction.provenance import outcome, provenance
 
-LAST = Snapshot("mep", 3, 9, "sampling", None, 0.034, 0.031, 1.0, -1.2, 3.6, 7.2)
+SETTLED = ReconstructionPlan(steps=3).settled(sees_estimate=True, knows_depth=True)
+LAST = Snapshot(SETTLED, 3, 9, "sampling", None, 0.034, 0.031, 1.0, -1.2, 3.6, 7.2)
 
 
 def test_the_record_is_json_and_names_everything(dataset, mep_plan, prior):
     record = json.loads(json.dumps(provenance(dataset, mep_plan, LAST)))
-    settled = mep_plan.settled(sees_estimate=False)
-    assert ReconstructionPlan.parse(record["plan"]) == settled
+    assert ReconstructionPlan.parse(record["plan"]) == SETTLED  # what was done, nothing left open
     assert record["data"]["fingerprint"] == dataset.fingerprint()
     assert record["data"]["calibration"]["beam_energy_keV"] == 300.0
     assert record["prior"] == {"name": "white", "sha256": load_card(prior).sha256}
@@ -51,7 +51,8 @@ def test_before_the_first_step_there_is_no_outcome(dataset, plan):
     assert record["data"]["fingerprint"] == "known"
     assert record["method"] == "gradient"
     assert "prior" not in record
-    assert not set(outcome(LAST)) - {"method"} & set(record)
+    assert ReconstructionPlan.parse(record["plan"]) == plan
+    assert not set(outcome(LAST)) - {"method", "plan"} & set(record)
 
 
 def test_a_prior_that_is_not_there_is_an_error(dataset, mep_plan, prior):

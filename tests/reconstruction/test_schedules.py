@@ -112,6 +112,11 @@ def test_before_a_prior_that_knows_depth_the_solver_finds_it_and_its_predictions
     assert depth.finish_depth_deviation_rad < depth.finish_deviation_rad
     assert depth.settled(sees_estimate=True, knows_depth=True) == depth
 
+    # Below the dose at which they find more depth than noise there are no quasi-Newton steps.
+    faint = plan.settled(sees_estimate=True, knows_depth=True, resolves_depth=False)
+    steps = {"iterations": 24, "coarse_iterations": 24}
+    assert faint == depth.replace(gradient=steps)
+
     # Where it is not told that solution all is as for any other prior.
     noise = plan.replace(start="noise").settled(sees_estimate=True, knows_depth=True)
     assert noise == plan.replace(start="noise").settled(sees_estimate=False)
@@ -120,7 +125,6 @@ def test_before_a_prior_that_knows_depth_the_solver_finds_it_and_its_predictions
     assert noise.finish_depth_deviation_rad == noise.finish_deviation_rad
     # Other methods have no prior to ask.
     alone = plan.replace(method="gradient")
-    steps = {"iterations": 24, "coarse_iterations": 24}
     assert alone.settled(sees_estimate=True, knows_depth=True) == alone.replace(gradient=steps)
     other = plan.replace(method="lsq-ml")
     assert other.settled(sees_estimate=False) == other

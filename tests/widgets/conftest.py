@@ -30,7 +30,7 @@ def volume(value: float = 0.0, shape: tuple[int, int, int] = (3, 8, 10)) -> Phas
 def snapshot(step: int, total: int, vol: PhaseVolume | None = None, **changes: Any) -> Snapshot:
     """A plausible state after `step` of `total` steps."""
     values = {
-        "method": "mep",
+        "plan": ReconstructionPlan(),
         "step": step,
         "total": total,
         "stage": "sampling",
@@ -90,12 +90,13 @@ class GatedEngine:
 
     def __call__(self, dataset: Any, plan: Any, stop: threading.Event) -> Iterator[Snapshot]:
         self.seen.append((dataset, plan))
+        done = plan.settled(sees_estimate=True, knows_depth=True)
         try:
             for step in range(1, self.total + 1):
                 while not self.steps.acquire(timeout=0.01):
                     if stop.is_set():
                         return
-                yield snapshot(step, self.total, volume(step))
+                yield snapshot(step, self.total, volume(step), plan=done)
                 if stop.is_set():
                     return
         finally:

@@ -58,7 +58,7 @@ class Engine:
                     return
             if plan.seed == 2:
                 raise SolverError("diverged in step 1; lower the step")
-            yield snapshot(step, 2, volume(plan.seed), method=plan.method)
+            yield snapshot(step, 2, volume(plan.seed), plan=plan)
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ def test_the_result_carries_its_provenance(qtbot, make_widget, gated, viewer_mod
     assert layer.name == "srtio3 [mep]"
     np.testing.assert_array_equal(layer.data, vol.data)
     assert layer.metadata["napari_mep"] == provenance | {"dataset_path": "srtio3.zarr"}
-    # What the plan leaves to the prior is told, too.
+    # What the plan leaves to the prior and the data is told, too.
     assert ReconstructionPlan.parse(provenance["plan"]) == widget.plan().settled(
         sees_estimate=True, knows_depth=True
     )

@@ -82,7 +82,6 @@ def _solve(a: argparse.Namespace) -> None:
     settings = TrainingSettings.from_dict(values)
     given = {} if a.iterations is None else {"iterations": a.iterations}
     plan = ReconstructionPlan.parse({"gradient": given}, source="settings").gradient
-    plan = plan.settled(knows_depth=settings.quasi_newton_share > 0)  # as before such a prior
     device = str(resolve_device(a.device))
     library = CrystalLibrary.load(a.library)
     if a.output.exists() and not a.output.is_dir():

@@ -83,12 +83,12 @@ def reconstruct(
     snapshot: Snapshot | None = None
     canvas: Tensor | None = None
     try:
-        denoiser = None
+        denoiser = card = None
         if plan.method == "mep":
             energy_keV = dataset.calibration.beam_energy_keV
             denoiser = _at_energy(load_prior(plan.prior, device), energy_keV)
             denoiser = replace(denoiser, precision=resolve_precision(plan.precision, device))
-            plan = plan.settled_for(load_card(plan.prior))
+            card = load_card(plan.prior)
         outside = plan.method in BASELINES
         if outside:
             check_baseline(plan, device)
@@ -101,6 +101,7 @@ def reconstruct(
             smallest_canvas=denoiser.tile_shape if denoiser else (1, 1, 1),
             stop=stop,
         )
+        plan = plan.settled_for(card, resolves_depth=problem.resolves_depth)
         semiangle = dataset.calibration.convergence_semiangle_mrad
         steps = (
             _outside_steps(problem, plan, semiangle, device)
@@ -151,7 +152,7 @@ def _steps(
 
     def snapshot(step: int, stage: str, residual: float, weight: float, logsnr: float) -> Snapshot:
         return Snapshot(
-            method=plan.method,
+            plan=plan,
             step=step,
             total=total,
             stage=stage,
@@ -213,7 +214,7 @@ def _outside_steps(
     """The same for the solver of another package."""
     for step in solve_baseline(problem, plan, semiangle_mrad=semiangle_mrad, device=device):
         note = Snapshot(
-            method=plan.method,
+            plan=plan,
             step=step.index + 1,
             total=step.total,
             stage=BASELINES[plan.method].title,

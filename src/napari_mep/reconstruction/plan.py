@@ -88,7 +88,7 @@ class GradientPlan(_Frozen):
         ge=1,
         le=10_000,
         description="Evaluations of all data; None: 24, or 38 before a prior that has learned what "
-        "quasi-Newton steps leave.",
+        "quasi-Newton steps leave, where the dose suffices for these.",
     )
     coarse_iterations: int | None = Field(
         None,
@@ -97,7 +97,8 @@ class GradientPlan(_Frozen):
         description="The first of these: accelerated gradient steps, coarse structure first. The "
         "phase of heavy columns then grows past pi instead of settling a turn too low. Further "
         "ones are quasi-Newton steps, which find depth: at high dose, and with a calibration that "
-        "is right. None: 24, or 10 before a prior that has learned what these leave.",
+        "is right. None: 24, or 10 before a prior that has learned what these leave, where "
+        "counting noise leaves a voxel less than 0.025 rad (20,000 e/A2).",
     )
     step: float = Field(
         1.0, gt=0, le=2, description="Length of these; 1 is a Gauss-Newton step of the depth sum."
@@ -126,20 +127,20 @@ class GradientPlan(_Frozen):
         "number of slices.",
     )
 
-    def counts(self, *, knows_depth: bool = False) -> tuple[int, int]:
+    def counts(self, *, find_depth: bool = False) -> tuple[int, int]:
         """Evaluations in all, and how many of them at most go coarse to fine.
 
-        `knows_depth` as for `ReconstructionPlan.settled`.
+        Where both are left open, `find_depth` decides whether there are quasi-Newton steps.
         """
-        iterations, coarse = (38, 10) if knows_depth else (24, 24)
+        iterations, coarse = (38, 10) if find_depth else (24, 24)
         return (
             iterations if self.iterations is None else self.iterations,
             coarse if self.coarse_iterations is None else self.coarse_iterations,
         )
 
-    def settled(self, *, knows_depth: bool = False) -> Self:
+    def settled(self, *, find_depth: bool = False) -> Self:
         """A copy with these written in."""
-        iterations, coarse = self.counts(knows_depth=knows_depth)
+        iterations, coarse = self.counts(find_depth=find_depth)
         return self.model_copy(update={"iterations": iterations, "coarse_iterations": coarse})
 
 
@@ -302,7 +303,9 @@ class ReconstructionPlan(_Frozen):
             return self.likelihood
         return "poisson" if self.method in ("mep", "gradient") else "amplitude"
 
-    def settled(self, *, sees_estimate: bool, knows_depth: bool = False) -> ReconstructionPlan:
+    def settled(
+        self, *, sees_estimate: bool, knows_depth: bool = False, resolves_depth: bool = True
+    ) -> ReconstructionPlan:
         """A copy that leaves nothing open.
 
         Parameters
@@ -311,13 +314,15 @@ class ReconstructionPlan(_Frozen):
             The prior sees the gradient solution.
         knows_depth : bool
             It has learned what quasi-Newton steps leave (`ModelCard.knows_depth`).
+        resolves_depth : bool
+            The data have the dose for such steps (`Problem.resolves_depth`).
         """
         if self.method != "mep":
             used = "gradient" not in self.unused
             return self.model_copy(update={"gradient": self.gradient.settled()} if used else {})
         told = sees_estimate and self.start == "gradient"
         found: dict[str, Any] = {
-            "gradient": self.gradient.settled(knows_depth=told and knows_depth)
+            "gradient": self.gradient.settled(find_depth=told and knows_depth and resolves_depth)
         }
         mean_of = self.mean_of
         if mean_of == "auto":
@@ -335,11 +340,17 @@ class ReconstructionPlan(_Frozen):
             )
         return self.model_copy(update=found)
 
-    def settled_for(self, card: ModelCard | None) -> ReconstructionPlan:
+    def settled_for(
+        self, card: ModelCard | None, *, resolves_depth: bool = True
+    ) -> ReconstructionPlan:
         """The same before the prior of a card; None: the method asks none."""
         if card is None:
             return self.settled(sees_estimate=False)
-        return self.settled(sees_estimate=card.sees_estimate, knows_depth=card.knows_depth)
+        return self.settled(
+            sees_estimate=card.sees_estimate,
+            knows_depth=card.knows_depth,
+            resolves_depth=resolves_depth,
+        )
 
     def sample(self, index: int) -> ReconstructionPlan:
         """The plan of one sample: a seed of its own, and every other one its own start."""

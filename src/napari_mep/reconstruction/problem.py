@@ -43,6 +43,9 @@ _log = logging.getLogger(__name__)
 
 # The canvas reaches as far beyond the scan as this share of the probe's intensity does.
 _PROBE_SHARE = 0.98
+# Depth lies in phase differences of a few hundredths of a radian. Below this noise of a voxel, rad,
+# quasi-Newton steps find more of it than of noise (measured: docs/method.md).
+_DEPTH_NOISE_RAD = 0.025
 # Where the beam hardly goes a full step would amplify noise: illumination is floored here.
 _FAINT = 0.05
 
@@ -108,6 +111,11 @@ class Problem:
     def stiffness(self) -> float:
         """That of a single voxel, 1/rad^2: one over the variance that counting noise leaves it."""
         return self.curvature / self.grid.measured_slices
+
+    @property
+    def resolves_depth(self) -> bool:
+        """Whether the dose suffices for steps that find depth."""
+        return self.stiffness > _DEPTH_NOISE_RAD**-2
 
     def check_stop(self) -> None:
         """Raise `Interrupted` once the user has asked to stop."""

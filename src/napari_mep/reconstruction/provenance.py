@@ -37,7 +37,7 @@ def provenance(
     dataset : DiffractionDataset
         The data.
     plan : ReconstructionPlan
-        The settings.
+        The settings; what they leave open is open in the record, too, until there is a `last`.
     last : Snapshot, optional
         The snapshot whose volume is exported; see `outcome`. None while there is none yet.
     fingerprint : str, optional
@@ -56,7 +56,6 @@ def provenance(
     # Whoever opens the scan again has the file, not what came out of preprocessing it.
     calibration, steps = as_stored_on_disk(dataset)
     card = load_card(plan.prior) if plan.method == "mep" else None
-    plan = plan.settled_for(card)  # defaults may be others one day
     record: dict[str, Any] = {
         "method": plan.method,
         "plan": plan.used(),
@@ -81,9 +80,10 @@ def provenance(
 
 
 def outcome(last: Snapshot) -> dict[str, Any]:
-    """How a run ended, and when; one that was stopped is told by its step and total."""
+    """What was done, how it ended, and when; a run that was stopped: by its step and total."""
     return {
         "method": last.method,
+        "plan": last.plan.used(),  # nothing left open: defaults may be others one day
         "step": last.step,
         "total": last.total,
         "samples": last.samples,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from napari_mep.reconstruction.plan import ReconstructionPlan
 from napari_mep.volume import PhaseVolume
 
 __all__ = ["Snapshot"]
@@ -15,8 +16,8 @@ class Snapshot:
 
     Parameters
     ----------
-    method : str
-        ``"mep"``, ``"gradient"``, or the name of an outside baseline.
+    plan : ReconstructionPlan
+        What is being done, nothing left open.
     step, total : int
         Steps done so far and steps planned; ``step == total`` marks the last snapshot.
     stage : str
@@ -44,7 +45,7 @@ class Snapshot:
         Standard deviation over the samples; only in the last snapshot of several.
     """
 
-    method: str
+    plan: ReconstructionPlan
     step: int
     total: int
     stage: str
@@ -57,3 +58,8 @@ class Snapshot:
     eta_s: float
     samples: int = 0
     spread: PhaseVolume | None = None
+
+    @property
+    def method(self) -> str:
+        """``"mep"``, ``"gradient"``, or the name of an outside baseline."""
+        return self.plan.method

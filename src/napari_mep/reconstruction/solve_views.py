@@ -84,7 +84,8 @@ def solve_view(
     number : int
         Of the view: the same for the same library, settings and number.
     plan : GradientPlan, optional
-        Of the solver; the default of a reconstruction.
+        Of the solver; what it leaves open is as in a reconstruction, before a prior that has
+        learned what quasi-Newton steps leave if the settings say that it will.
     device : torch.device or str
         Where the solver runs; abTEM simulates on the processor.
     stop : threading.Event, optional
@@ -125,7 +126,8 @@ def solve_view(
         smallest_canvas=settings.tile_shape,
         stop=stop,
     )
-    *_, last = solve_gradient(problem, plan or GradientPlan())
+    find_depth = settings.quasi_newton_share > 0 and problem.resolves_depth
+    *_, last = solve_gradient(problem, (plan or GradientPlan()).settled(find_depth=find_depth))
     return _on_canvas(expected.specimen, problem.grid), last.canvas.cpu().numpy()
 
 
