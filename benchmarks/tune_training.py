@@ -2,15 +2,17 @@
 
     napari-mep crystals build builtin --part train -o train.npz
     napari-mep crystals build builtin --part validation -o validation.npz
-    python benchmarks/tune_training.py train.npz validation.npz runs/tuning --volumes 8000
-    python benchmarks/tune_training.py train.npz validation.npz runs/tuning --table
+    napari-mep solve validation.npz -o views --views 32 --settings docs/recipes/crystals-depth.json
+    python benchmarks/tune_training.py train.npz views runs/tuning --volumes 4000
+    python benchmarks/tune_training.py train.npz views runs/tuning --table
 
-Every variant is trained for as long as the first one takes for its volumes: a network that costs
-twice as much a volume sees half as many, by times measured in turns on this machine before. Then
-it is judged on crystals whose families training never had: by the error of its x-prediction over
-the variance of the data, and by what counts, reconstructions of four crystals that serve for
-tuning only, started from the gradient solution at two noise levels. At logSNR -2 the prior decides
-where atoms lie in depth, at 1 it only sharpens them.
+Every variant is a prior that sees what a solver without a prior makes of the data, and is trained
+for as long as the first one takes for its volumes: a network that costs twice as much a volume sees
+half as many, by times measured in turns on this machine before. Then it is judged on `views`:
+crystals whose families training never had, simulated with abTEM and solved. The error of its
+x-prediction over the variance of the data tells what it has learned at each noise level; SSIM and
+PSNR are of the mean of four predictions from nearly pure noise, which is the result of a
+reconstruction before the data have their last word.
 
 What is finished is not done again, so several processes may share the work (`--share 0/2`, `1/2`),
 and a run that was cut goes on from its checkpoint.
@@ -29,31 +31,40 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 
 from napari_mep.crystals.library import CrystalLibrary
-from napari_mep.data import DiffractionDataset, open_dataset
 from napari_mep.evaluation import compare_volumes
+from napari_mep.prior.denoiser import Denoiser
 from napari_mep.prior.device import resolve_device
 from napari_mep.prior.files import load_prior
+from napari_mep.prior.orientation import Orientation
 from napari_mep.prior.precision import resolve_precision
-from napari_mep.prior.unet import PRESETS, LevelConfig, UNet3D, UNetConfig
-from napari_mep.reconstruction.engine import reconstruct
-from napari_mep.reconstruction.plan import ReconstructionPlan
+from napari_mep.prior.tiling import TiledDenoiser
+from napari_mep.prior.unet import PRESETS, LevelConfig, UNet3D
+from napari_mep.reconstruction.plan import START_LOGSNR
 from napari_mep.training import loop
+from napari_mep.training.estimates import Estimates
 from napari_mep.training.export import export_prior
 from napari_mep.training.run_directory import CHECKPOINT_NAME
 from napari_mep.training.settings import TrainingSettings
 from napari_mep.training.volumes import VolumeSource, data_scale
+from napari_mep.volume import PhaseVolume
 
-LEVELS = (-6, -5, -4, -3, -2, 0, 2)  # logSNR at which the x-prediction is judged
-STARTS = (-2.0, 1.0)  # logSNR from which reconstructions start
-STEPS = 20  # of both samples together
+LEVELS = (-10, -6, -4, -2, 0, 2)  # logSNR at which the x-prediction is judged
+ORIENTATIONS = 4
+JUDGED_PX = 32  # in the middle of a view: what its scan covers
 
 # `tiny` with two levels at full resolution in place of its stem of 1x4x4 patches.
-PRESETS["plain"] = UNetConfig(
-    (1, 1, 1),
-    (LevelConfig(16, 1, (1, 2, 2)), LevelConfig(32, 1, (1, 2, 2)), *PRESETS["tiny"].levels),
+PRESETS["plain"] = replace(
+    PRESETS["tiny"],
+    patch=(1, 1, 1),
+    levels=(
+        LevelConfig(16, 1, (1, 2, 2)),
+        LevelConfig(32, 1, (1, 2, 2)),
+        *PRESETS["tiny"].levels,
+    ),
 )
 
 
@@ -67,12 +78,12 @@ class Variant:
 
 
 VARIANTS = (
-    Variant("tiny, weighting −2 ± 3, batch 16, lr 1e-3, EMA 0.1"),
+    Variant("tiny, weighting −6 ± 5, batch 16, lr 1e-3, EMA 0.1"),
     Variant("the same, another seed", {"seed": 1}),
-    Variant("weighting −6 ± 3", {"logsnr_mean": -6.0}),
-    Variant("weighting −4 ± 3", {"logsnr_mean": -4.0}),
-    Variant("weighting 0 ± 3", {"logsnr_mean": 0.0}),
-    Variant("weighting −2 ± 1.5", {"logsnr_width": 1.5}),
+    Variant("weighting −10 ± 2", {"logsnr_mean": -10.0, "logsnr_width": 2.0}),
+    Variant("weighting −6 ± 2.5", {"logsnr_width": 2.5}),
+    Variant("weighting −2 ± 5", {"logsnr_mean": -2.0}),
+    Variant("weighting −2 ± 2.5", {"logsnr_mean": -2.0, "logsnr_width": 2.5}),
     Variant("data at half the scale", scale=0.5),
     Variant("data at twice the scale", scale=2.0),
     Variant("EMA 0.03", {"ema_relative_length": 0.03}),
@@ -80,10 +91,11 @@ VARIANTS = (
     Variant("small", {"preset": "small"}),
     Variant("base", {"preset": "base"}),
     Variant("tiny without patches", {"preset": "plain"}),
-    Variant("levels drawn by the weighting", {"noise_levels": "weighting"}),
+    Variant("levels drawn where the loss is", {"noise_levels": "adaptive"}),
     Variant("learning rate 3e-3", {"learning_rate": 3e-3}),
     Variant("learning rate 3e-4", {"learning_rate": 3e-4}),
     Variant("batch 4", {"batch": 4}),
+    Variant("estimates only as gradient steps leave them", {"quasi_newton_share": 0.0}),
     Variant("perfect crystals", {
         "vacancy_fraction": 0.0, "substitution_fraction": 0.0, "grain_boundary_share": 0.0,
         "surface_share": 0.0, "stacking_fault_share": 0.0, "amorphous_share": 0.0,
@@ -97,32 +109,61 @@ def settings_of(variant: Variant, volumes: int) -> TrainingSettings:
         preset="tiny",
         volumes=volumes,
         warmup_volumes=max(1, volumes // 20),
-        logsnr_mean=-2.0,
-        logsnr_width=3.0,
+        logsnr_mean=-6.0,
+        logsnr_width=5.0,
+        uniform_fraction=0.2,
+        noise_levels="weighting",
+        estimate_share=0.9,
+        quasi_newton_share=0.6,
     )
     return replace(first, **variant.settings)
 
 
-def seconds_per_volume(device: torch.device) -> dict[str, float]:
-    """A step of the network of every preset that is used, over its volumes; measured in turns."""
+def seconds_per_volume(library: CrystalLibrary, device: torch.device) -> dict[str, float]:
+    """A step of every preset over its volumes, and what these cost to make; in turns."""
+    settings = settings_of(VARIANTS[0], 1)
     names = sorted({settings_of(v, 1).preset for v in VARIANTS})
     low = resolve_precision("auto", device) == torch.bfloat16
-    x, level = torch.randn(8, 8, 64, 64, device=device), torch.zeros(8, device=device)
+    count, tile = 8, settings.tile_shape
+    x, level = torch.randn(count, *tile, device=device), torch.zeros(count, device=device)
+    estimates = Estimates(
+        tile,
+        settings.voxel_size_A,
+        settings.estimate_share,
+        quasi_newton_share=settings.quasi_newton_share,
+        device=device,
+    )
+    source = VolumeSource(library, replace(settings, tile_shape=estimates.shape), device)
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    def made() -> float:
+        began = time.perf_counter()
+        rngs = [np.random.default_rng(i) for i in range(count)]
+        white = torch.randn(count, 2, *estimates.shape, device=device)
+        estimates(source(0, count), rngs, white)
+        wait()
+        return (time.perf_counter() - began) / count
 
     def step(network: UNet3D) -> float:
         began = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, low):
-            loss = network(x, level).square().mean()
+            loss = network(x, level, x).square().mean()
         loss.backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return (time.perf_counter() - began) / len(x)
+        wait()
+        return (time.perf_counter() - began) / count
 
     networks = {
-        name: UNet3D(PRESETS[name]).to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        name: UNet3D(replace(PRESETS[name], estimate=True)).to(
+            device, memory_format=torch.channels_last_3d  # type: ignore[call-overload]
+        )
         for name in names
-    }
-    rounds = [{name: step(network) for name, network in networks.items()} for _ in range(6)]
+    }  # fmt: skip
+    rounds = [
+        {name: step(network) + made() for name, network in networks.items()} for _ in range(6)
+    ]
     # The first round warms up.
     return {name: statistics.median(times[name] for times in rounds[1:]) for name in names}
 
@@ -144,56 +185,69 @@ def trained(
             print(f"  {record['volumes']} volumes, loss {record['loss']:.3f}", flush=True)
 
 
-def denoising_errors(path: Path, clean: torch.Tensor, device: torch.device) -> dict[str, float]:
+@dataclass(frozen=True)
+class View:
+    """A crystal and what the solver made of its patterns, (z, y, x) tensors in radians."""
+
+    specimen: torch.Tensor
+    estimate: torch.Tensor
+
+    @classmethod
+    def read(cls, path: Path, device: torch.device) -> View:
+        """From a file of `napari-mep solve`."""
+        with np.load(path) as archive:
+            arrays = (archive[name].astype(np.float32) for name in ("specimen", "estimate"))
+            return cls(*(torch.from_numpy(array).to(device) for array in arrays))
+
+    def middle(self, canvas: torch.Tensor) -> torch.Tensor:
+        """The part of a canvas that is judged."""
+        first = [(n - JUDGED_PX) // 2 for n in canvas.shape[1:]]
+        y, x = (slice(f, f + JUDGED_PX) for f in first)
+        return canvas[:, y, x]
+
+    def prediction(
+        self, prior: Denoiser, canvas: torch.Tensor, logsnr: float, seed: int
+    ) -> torch.Tensor:
+        """What the prior makes of a canvas with noise on top, in one of the orientations."""
+        turn = Orientation(seed)
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(self.specimen.shape, generator=generator).to(self.specimen)
+        noisy = canvas * prior.scale + math.exp(-logsnr / 2) * noise
+        shape = turn.shape(tuple(self.specimen.shape))
+        tiled = TiledDenoiser(
+            prior, prior.tile_shape, shape, estimate=turn(self.estimate * prior.scale)
+        )
+        with torch.no_grad():
+            return turn.back(tiled(turn(noisy), logsnr)) / prior.scale
+
+    def scores(self, guess: torch.Tensor) -> tuple[float, float]:
+        """SSIM and PSNR of the middle."""
+        volumes = [
+            PhaseVolume(self.middle(canvas).cpu().numpy(), (1.6, 0.2, 0.2), (0.0, 0.0, 0.0))
+            for canvas in (guess, self.specimen)
+        ]
+        found = compare_volumes(*volumes)
+        return float(found.ssim), float(found.psnr)
+
+
+def denoising_errors(prior: Denoiser, views: list[View]) -> dict[str, float]:
     """Mean square error of the x-prediction over the variance of the data, by logSNR."""
-    prior = load_prior(str(path), device)
-    x = clean.to(device) * prior.scale
-    variance = (x - x.mean()).square().mean()
+    variance = statistics.mean(float(v.middle(v.specimen).var()) for v in views)
     found = {}
     for level in LEVELS:
-        generator = torch.Generator().manual_seed(1)
-        noise = torch.randn(clean.shape, generator=generator).to(device) * math.exp(-level / 2)
-        with torch.no_grad():
-            guess = torch.cat([prior(part, level) for part in (x + noise).split(8)])
-        found[str(level)] = float((guess - x).square().mean() / variance)
+        errors = [
+            v.middle(v.prediction(prior, v.specimen, level, 0) - v.specimen).square().mean()
+            for v in views
+        ]
+        found[str(level)] = statistics.mean(float(e) for e in errors) / variance
     return found
 
 
-def reconstructions(
-    path: Path, scans: dict[str, DiffractionDataset], device: torch.device
-) -> dict[str, list[float]]:
-    """Volume SSIM on each of the scans, by the logSNR where sampling starts."""
-    found = {}
-    for start in STARTS:
-        plan = ReconstructionPlan(
-            prior=str(path), steps=STEPS, samples=2, start_logsnr=start, finish_iterations=0,
-            device=str(device),
-        )  # fmt: skip
-        found[f"{start:g}"] = [scored(scan, plan) for scan in scans.values()]
-    return found
-
-
-def scored(scan: DiffractionDataset, plan: ReconstructionPlan) -> float:
-    *_, last = reconstruct(scan, plan)
-    assert last.volume is not None
-    assert scan.truth is not None
-    return float(compare_volumes(last.volume, scan.truth).ssim)
-
-
-def simulated(folder: Path, dose: float) -> dict[str, DiffractionDataset]:
-    """Small scans of the crystals that are there for tuning."""
-    from napari_mep.cli import main as command
-
-    scans = {}
-    for cif in sorted((Path(__file__).parent / "crystals").glob("*.cif")):
-        path = folder / f"{cif.stem}.zarr"
-        if not path.exists():
-            command([
-                "simulate", str(cif), "-o", str(path), "--dose", f"{dose:g}", "--scan", "16x16",
-                "--seed", "7",
-            ])  # fmt: skip
-        scans[cif.stem] = open_dataset(path)
-    return scans
+def expected(prior: Denoiser, view: View) -> torch.Tensor:
+    """Mean of what the prior predicts from nearly pure noise, knowing the estimate only."""
+    level = START_LOGSNR["expectation"]
+    guesses = [view.prediction(prior, view.estimate, level, i) for i in range(ORIENTATIONS)]
+    return torch.stack(guesses).mean(0).clamp(min=0.0)
 
 
 def finished(folder: Path) -> Iterator[dict[str, Any]]:
@@ -209,32 +263,30 @@ def slug(variant: Variant) -> str:
 
 def table(folder: Path) -> str:
     """Markdown of what is finished."""
-    levels = " | ".join(f"{level}" for level in LEVELS)
-    starts = " | ".join(f"SSIM from {start:g}" for start in STARTS)
     lines = [
-        f"| | volumes | {levels} | {starts} |",
-        "|---|" + "---|" * (1 + len(LEVELS) + len(STARTS)),
+        f"| | volumes | {' | '.join(f'{level}' for level in LEVELS)} | SSIM | PSNR, dB |",
+        "|---|" + "---|" * (3 + len(LEVELS)),
     ]
     for row in finished(folder):
         errors = " | ".join(f"{row['error'][str(level)]:.3f}" for level in LEVELS)
-        scores = " | ".join(f"{statistics.mean(row['ssim'][f'{s:g}']):.3f}" for s in STARTS)
-        lines.append(f"| {row['name']} | {row['volumes']:,} | {errors} | {scores} |")
-    reference = folder / "gradient.json"
+        ssim, psnr = (statistics.mean(column) for column in zip(*row["scores"], strict=True))
+        lines.append(f"| {row['name']} | {row['volumes']:,} | {errors} | {ssim:.3f} | {psnr:.2f} |")
+    reference = folder / "estimates.json"
     if reference.exists():
-        value = statistics.mean(json.loads(reference.read_text(encoding="utf-8")))
-        lines.append(f"\n`gradient`, no prior: SSIM {value:.3f}")
+        rows = json.loads(reference.read_text(encoding="utf-8"))
+        ssim, psnr = (statistics.mean(column) for column in zip(*rows, strict=True))
+        lines.append(f"\nThe solver without a prior: SSIM {ssim:.3f}, PSNR {psnr:.2f} dB.")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("library", help="to train on")
-    parser.add_argument("held_out", help="library of other families, to judge by")
+    parser.add_argument("views", type=Path, help="solved views of other families, to judge by")
     parser.add_argument("folder", type=Path)
     parser.add_argument(
-        "--volumes", type=int, default=8000, help="that the first variant trains on"
+        "--volumes", type=int, default=4000, help="that the first variant trains on"
     )
-    parser.add_argument("--dose", type=float, default=1e5, help="of the reconstructions, e/A2")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--share", default="0/1", help="n/m: every m-th variant, from the n-th on")
     parser.add_argument("--table", action="store_true", help="only print what is finished")
@@ -245,16 +297,13 @@ def main() -> None:
     a.folder.mkdir(parents=True, exist_ok=True)
     device = resolve_device(a.device)
     library = CrystalLibrary.load(a.library)
-    held_out = VolumeSource(CrystalLibrary.load(a.held_out), settings_of(VARIANTS[0], 1))
-    clean = held_out(0, 48)
-    scans = simulated(a.folder, a.dose)
-    reference = a.folder / "gradient.json"
+    views = [View.read(path, device) for path in sorted(a.views.glob("view-*.npz"))]
+    reference = a.folder / "estimates.json"
     if not reference.exists():
-        plan = ReconstructionPlan(method="gradient", device=a.device)
-        reference.write_text(json.dumps([scored(scan, plan) for scan in scans.values()]))
+        reference.write_text(json.dumps([view.scores(view.estimate) for view in views]))
     costs = a.folder / "seconds-per-volume.json"
     if not costs.exists():
-        costs.write_text(json.dumps(seconds_per_volume(device)))
+        costs.write_text(json.dumps(seconds_per_volume(library, device)))
     cost = json.loads(costs.read_text())
 
     first, every = (int(n) for n in a.share.split("/"))
@@ -267,13 +316,14 @@ def main() -> None:
         print(f"{variant.name}: {settings.volumes} volumes", flush=True)
         run = a.folder / slug(variant)
         trained(variant, settings, library, run, device)
-        prior = run / "prior.safetensors"
-        export_prior(run, prior)
+        weights = run / "prior.safetensors"
+        export_prior(run, weights)
+        prior = load_prior(str(weights), device)
         row = {
             "name": variant.name,
             "volumes": settings.volumes,
-            "error": denoising_errors(prior, clean, device),
-            "ssim": reconstructions(prior, scans, device),
+            "error": denoising_errors(prior, views),
+            "scores": [view.scores(expected(prior, view)) for view in views],
             "settings": settings.to_dict(),
         }
         path.write_text(json.dumps(row, indent=1), encoding="utf-8")
