@@ -213,10 +213,9 @@ class View:
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(self.specimen.shape, generator=generator).to(self.specimen)
         noisy = canvas * prior.scale + math.exp(-logsnr / 2) * noise
-        shape = turn.shape(tuple(self.specimen.shape))
-        tiled = TiledDenoiser(
-            prior, prior.tile_shape, shape, estimate=turn(self.estimate * prior.scale)
-        )
+        seen = turn(self.estimate * prior.scale)
+        depth, height, width = seen.shape
+        tiled = TiledDenoiser(prior, prior.tile_shape, (depth, height, width), estimate=seen)
         with torch.no_grad():
             return turn.back(tiled(turn(noisy), logsnr)) / prior.scale
 
