@@ -78,7 +78,7 @@ def test_several_samples_end_as_their_mean_and_spread(dataset, mep_plan):
     np.testing.assert_array_equal(snapshots[10].volume.data, singles[0])
 
 
-def test_a_mean_of_predictions_is_that_of_the_first_of_each_sample(dataset, mep_plan, monkeypatch):
+def test_a_mean_of_predictions_is_over_all_orientations(dataset, mep_plan, monkeypatch):
     orientations = []
     sample = engine.sample_posterior
 
@@ -89,13 +89,19 @@ def test_a_mean_of_predictions_is_that_of_the_first_of_each_sample(dataset, mep_
     monkeypatch.setattr(engine, "sample_posterior", spy)
     plan = mep_plan.replace(samples=3, mean_of="predictions")
     snapshots = list(reconstruct(dataset, plan, preview_seconds=0))
-    assert orientations == [0, 1, 2]
+    assert orientations == list(range(8))
     # The first is shown while it forms; from its end on there is something to take the mean of.
     forming, mean = snapshots[3:8], snapshots[8:]
+    assert len(mean) == 1 + 2 * 6 + 5
     assert not np.array_equal(forming[0].volume.data, forming[-1].volume.data)
     np.testing.assert_array_equal(mean[0].volume.data, forming[0].volume.data)
-    # How many steps lead on from there changes nothing but the samples and their spread.
-    *_, short = reconstruct(dataset, plan.replace(steps=2))
+    # In some of them samples go on from there: their spread is told, and they change nothing else.
+    assert [s.stage for s in mean[-6:]] == [
+        "sample 3 of 3", *(f"prediction {i} of 8" for i in range(4, 9))
+    ]  # fmt: skip
+    assert [s.samples for s in mean[-6:]] == 6 * [3]
+    assert len({s.volume.data.tobytes() for s in mean[-6:]}) == 6
+    *_, short = reconstruct(dataset, plan.replace(steps=2, samples=2))
     np.testing.assert_array_equal(mean[-1].volume.data, short.volume.data)
     assert not np.array_equal(mean[-1].spread.data, short.spread.data)
     *_, samples = reconstruct(dataset, plan.replace(mean_of="samples"))
@@ -158,7 +164,7 @@ def test_a_prior_that_knows_depth_gets_quasi_newton_steps_where_the_dose_suffice
         done = snapshots[-1].plan
         starts[electrons] = (done.gradient.iterations, done.gradient.coarse_iterations)
         assert [s.stage for s in snapshots].count("gradient start") == done.gradient.iterations
-        assert snapshots[-1].total == snapshots[-1].step == done.gradient.iterations + 2
+        assert snapshots[-1].total == snapshots[-1].step == done.gradient.iterations + 2 + 7
         assert done.mean_of == "predictions"
     assert starts == {1e5: (38, 10), 1e3: (24, 24)}
     # What is given stays.

@@ -43,7 +43,7 @@ def test_the_whole_demo(tmp_path):
     assert seen[-1] == (36, 36)
     volume, record = read_reconstruction(tmp_path / "reconstruction.ome.zarr")
     assert volume.data.std() > 0
-    assert (record["step"], record["total"]) == (5, 5)
+    assert (record["step"], record["total"]) == (12, 12)
     # The probe is wider than so small a scan: its electrons do not suffice for depth.
     assert ReconstructionPlan.parse(record["plan"]) == PLAN.settled(
         sees_estimate=True, knows_depth=True, resolves_depth=False

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-__all__ = ["Orientation"]
+__all__ = ["ORIENTATIONS", "Orientation"]
 
+ORIENTATIONS = 8
 # Far apart ones come first, so that the mean over a few is nearly the mean over all.
 _ORDER = (0, 7, 1, 6, 2, 5, 3, 4)
 
@@ -20,7 +21,7 @@ class Orientation:
     """
 
     def __init__(self, number: int) -> None:
-        code = _ORDER[number % len(_ORDER)]
+        code = _ORDER[number % ORIENTATIONS]
         self._flipped = tuple(axis for axis, bit in ((-1, 4), (-2, 2)) if code & bit)
         self._exchanged = bool(code & 1)
 

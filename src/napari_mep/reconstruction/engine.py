@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import math
 import threading
@@ -20,6 +21,7 @@ from napari_mep.physics.optics import interaction_constant
 from napari_mep.prior.catalogue import load_card
 from napari_mep.prior.device import resolve_device
 from napari_mep.prior.files import load_prior
+from napari_mep.prior.orientation import ORIENTATIONS
 from napari_mep.prior.precision import resolve_precision
 from napari_mep.reconstruction.baselines import BASELINES
 from napari_mep.reconstruction.baselines.catalogue import check_baseline
@@ -146,14 +148,18 @@ def _steps(
 ) -> Iterator[tuple[Snapshot, Tensor, Tensor | None]]:
     """Snapshots without volume and time, each with its canvas, the last with the spread."""
     warm = plan.method == "gradient" or plan.start == "gradient"
-    before = plan.gradient.counts()[0] if warm else 0
-    sampling = plan.samples * plan.steps if denoiser else 0
-    total = before + sampling + (plan.finish_iterations if denoiser else 0)
+    of_predictions = plan.mean_of == "predictions"
+    # Orientations that no sample is drawn in: their predictions are for the mean only.
+    others = range(plan.samples, ORIENTATIONS if of_predictions else 0)
+    total = plan.gradient.counts()[0] if warm else 0
+    if denoiser:
+        total += plan.samples * plan.steps + len(others) + plan.finish_iterations
+    step_numbers = itertools.count(1)
 
-    def snapshot(step: int, stage: str, residual: float, weight: float, logsnr: float) -> Snapshot:
+    def snapshot(stage: str, residual: float, weight: float, logsnr: float) -> Snapshot:
         return Snapshot(
             plan=plan,
-            step=step,
+            step=next(step_numbers),
             total=total,
             stage=stage,
             volume=None,
@@ -170,21 +176,20 @@ def _steps(
         stage = "gradient start" if denoiser else "gradient"
         for step in solve_gradient(problem, plan.gradient):
             start = step.canvas
-            note = snapshot(step.index + 1, stage, step.residual, plan.gradient.step, math.nan)
+            note = snapshot(stage, step.residual, plan.gradient.step, math.nan)
             yield note, start, None
     if denoiser is None:
         return
     expected: list[Tensor] = []
     finished: list[Tensor] = []
     spread: Tensor | None = None
-    averaged = expected if plan.mean_of == "predictions" else finished
+    averaged = expected if of_predictions else finished
     for i in range(plan.samples):
         one = plan.sample(i)
-        orientation = i if plan.mean_of == "predictions" else 0
+        orientation = i if of_predictions else 0
         stage = f"sample {i + 1} of {plan.samples}" if plan.samples > 1 else "sampling"
         for sample in sample_posterior(problem, denoiser, one, start, orientation):
-            step_number = before + i * plan.steps + sample.index + 1
-            note = snapshot(step_number, stage, sample.residual, sample.weight, sample.logsnr)
+            note = snapshot(stage, sample.residual, sample.weight, sample.logsnr)
             last = sample.index + 1 == plan.steps
             if sample.index == 0:
                 expected.append(sample.canvas)
@@ -198,13 +203,19 @@ def _steps(
             if last and 1 < plan.samples == len(finished):
                 spread = torch.stack(finished).std(0)
             yield replace(note, samples=len(finished)), shown, spread
+    for i in others:
+        sample = next(sample_posterior(problem, denoiser, plan.sample(i), start, i))
+        expected.append(sample.canvas)
+        shown = torch.stack(expected).mean(0).clamp(min=0.0)
+        stage = f"prediction {i + 1} of {ORIENTATIONS}"
+        note = snapshot(stage, sample.residual, sample.weight, sample.logsnr)
+        yield replace(note, samples=plan.samples), shown, spread
     # What the prior expects and the data deny, the data decide: their depth sum is known sharply.
     finish = plan.gradient.model_copy(update={"iterations": plan.finish_iterations})
     depth_rad = plan.finish_depth_deviation_rad or plan.finish_deviation_rad
     mean = Belief(shown, depth_rad, plan.finish_deviation_rad)
     for finishing in solve_gradient(problem, finish, shown, belief=mean):
-        step_number = before + sampling + finishing.index + 1
-        note = snapshot(step_number, "finish", finishing.residual, finish.step, math.nan)
+        note = snapshot("finish", finishing.residual, finish.step, math.nan)
         yield replace(note, samples=plan.samples), finishing.canvas, spread
 
 

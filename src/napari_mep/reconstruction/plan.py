@@ -212,7 +212,8 @@ class ReconstructionPlan(_Frozen):
         4,
         ge=1,
         le=256,
-        description="Posterior samples; the result is a mean over them.",
+        description="Posterior samples; the result is a mean over them, or over as many first "
+        "predictions and at least eight (`mean_of`), and they tell how sure it is.",
     )
     start: Literal["noise", "gradient"] = Field(
         "gradient",
@@ -236,9 +237,9 @@ class ReconstructionPlan(_Frozen):
     mean_of: Literal["auto", "samples", "predictions"] = Field(
         "auto",
         description="What the result is the mean of: the samples, or the first prediction of each, "
-        "made at start_logsnr for one of eight orientations. From pure noise that is what the "
-        "prior expects, given the gradient solution. auto: predictions with a prior that has "
-        "learned what quasi-Newton steps leave.",
+        "made at start_logsnr for one of eight orientations, and those of the orientations left. "
+        "From pure noise that is what the prior expects, given the gradient solution. auto: "
+        "predictions with a prior that has learned what quasi-Newton steps leave.",
     )
     finish_iterations: int = Field(
         12,
