@@ -57,7 +57,12 @@ def estimated(
     library: CrystalLibrary, settings: TrainingSettings
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """64 views in radians, and what a solver without a prior would make of them."""
-    estimates = Estimates(settings.tile_shape, settings.voxel_size_A, 1.0)
+    estimates = Estimates(
+        settings.tile_shape,
+        settings.voxel_size_A,
+        1.0,
+        quasi_newton_share=settings.quasi_newton_share,
+    )
     deep = VolumeSource(library, replace(settings, tile_shape=estimates.shape))(0, 64)
     white = torch.randn(64, 2, *estimates.shape, generator=torch.Generator().manual_seed(2))
     return estimates(deep, [np.random.default_rng([3, i]) for i in range(64)], white)
