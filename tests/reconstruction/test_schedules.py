@@ -108,7 +108,7 @@ def test_before_a_prior_that_knows_depth_the_solver_finds_it_and_its_predictions
     assert depth.start_logsnr == START_LOGSNR["expectation"] < START_LOGSNR["estimate"]
     assert depth.second_start_logsnr is None
     assert depth.mean_of == "predictions"
-    assert (depth.gradient.iterations, depth.gradient.coarse_iterations) == (38, 10)
+    assert (depth.gradient.iterations, depth.gradient.coarse_iterations) == (45, 24)
     assert depth.finish_depth_deviation_rad < depth.finish_deviation_rad
     assert depth.settled(sees_estimate=True, knows_depth=True) == depth
 

@@ -171,13 +171,17 @@ def _steps(
             eta_s=0.0,
         )
 
-    start: Tensor | None = None
+    starts: list[Tensor | None] = [None]
     if warm:
         stage = "gradient start" if denoiser else "gradient"
+        iterations, coarse = plan.gradient.counts()
         for step in solve_gradient(problem, plan.gradient):
-            start = step.canvas
+            if step.index + 1 == coarse < iterations and of_predictions:
+                # Quasi-Newton steps find depth, but at high dose also what the model gets wrong.
+                starts.append(step.canvas)
+            starts[0] = step.canvas
             note = snapshot(stage, step.residual, plan.gradient.step, math.nan)
-            yield note, start, None
+            yield note, step.canvas, None
     if denoiser is None:
         return
     expected: list[Tensor] = []
@@ -187,6 +191,7 @@ def _steps(
     for i in range(plan.samples):
         one = plan.sample(i)
         orientation = i if of_predictions else 0
+        start = starts[i % len(starts)]
         stage = f"sample {i + 1} of {plan.samples}" if plan.samples > 1 else "sampling"
         for sample in sample_posterior(problem, denoiser, one, start, orientation):
             note = snapshot(stage, sample.residual, sample.weight, sample.logsnr)
@@ -204,6 +209,7 @@ def _steps(
                 spread = torch.stack(finished).std(0)
             yield replace(note, samples=len(finished)), shown, spread
     for i in others:
+        start = starts[i % len(starts)]
         sample = next(sample_posterior(problem, denoiser, plan.sample(i), start, i))
         expected.append(sample.canvas)
         shown = torch.stack(expected).mean(0).clamp(min=0.0)

@@ -87,8 +87,9 @@ class GradientPlan(_Frozen):
         None,
         ge=1,
         le=10_000,
-        description="Evaluations of all data; None: 24, or 38 before a prior that has learned what "
-        "quasi-Newton steps leave, where the dose suffices for these.",
+        description="Evaluations of all data; None: 24, or 45 before a prior that has learned what "
+        "quasi-Newton steps leave, where counting noise leaves a voxel less than 0.025 rad (20,000 "
+        "e/A2).",
     )
     coarse_iterations: int | None = Field(
         None,
@@ -97,8 +98,7 @@ class GradientPlan(_Frozen):
         description="The first of these: accelerated gradient steps, coarse structure first. The "
         "phase of heavy columns then grows past pi instead of settling a turn too low. Further "
         "ones are quasi-Newton steps, which find depth: at high dose, and with a calibration that "
-        "is right. None: 24, or 10 before a prior that has learned what these leave, where "
-        "counting noise leaves a voxel less than 0.025 rad (20,000 e/A2).",
+        "is right. None: 24.",
     )
     step: float = Field(
         1.0, gt=0, le=2, description="Length of these; 1 is a Gauss-Newton step of the depth sum."
@@ -132,10 +132,10 @@ class GradientPlan(_Frozen):
 
         Where both are left open, `find_depth` decides whether there are quasi-Newton steps.
         """
-        iterations, coarse = (38, 10) if find_depth else (24, 24)
+        iterations = 45 if find_depth else 24
         return (
             iterations if self.iterations is None else self.iterations,
-            coarse if self.coarse_iterations is None else self.coarse_iterations,
+            24 if self.coarse_iterations is None else self.coarse_iterations,
         )
 
     def settled(self, *, find_depth: bool = False) -> Self:
@@ -238,8 +238,9 @@ class ReconstructionPlan(_Frozen):
         "auto",
         description="What the result is the mean of: the samples, or the first prediction of each, "
         "made at start_logsnr for one of eight orientations, and those of the orientations left. "
-        "From pure noise that is what the prior expects, given the gradient solution. auto: "
-        "predictions with a prior that has learned what quasi-Newton steps leave.",
+        "From pure noise that is what the prior expects, given the gradient solution, which is "
+        "shown every other time as it was before the quasi-Newton steps. auto: predictions with a "
+        "prior that has learned what these leave.",
     )
     finish_iterations: int = Field(
         12,
