@@ -130,7 +130,7 @@ class GradientPlan(_Frozen):
     def counts(self, *, find_depth: bool = False) -> tuple[int, int]:
         """Evaluations in all, and how many of them at most go coarse to fine.
 
-        Where both are left open, `find_depth` decides whether there are quasi-Newton steps.
+        Where the former is left open, `find_depth` decides whether there are quasi-Newton steps.
         """
         iterations = 45 if find_depth else 24
         return (
