@@ -90,7 +90,7 @@ class GatedEngine:
 
     def __call__(self, dataset: Any, plan: Any, stop: threading.Event) -> Iterator[Snapshot]:
         self.seen.append((dataset, plan))
-        done = plan.settled(sees_estimate=True, knows_depth=True)
+        done = (plan or ReconstructionPlan()).settled(sees_estimate=True, knows_depth=True)
         try:
             for step in range(1, self.total + 1):
                 while not self.steps.acquire(timeout=0.01):
