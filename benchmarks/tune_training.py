@@ -49,6 +49,7 @@ from napari_mep.training.estimates import Estimates
 from napari_mep.training.export import export_prior
 from napari_mep.training.run_directory import CHECKPOINT_NAME
 from napari_mep.training.settings import TrainingSettings
+from napari_mep.training.solved import load_view
 from napari_mep.training.volumes import VolumeSource, data_scale
 from napari_mep.volume import PhaseVolume
 
@@ -195,9 +196,7 @@ class View:
     @classmethod
     def read(cls, path: Path, device: torch.device) -> View:
         """From a file of `napari-mep solve`."""
-        with np.load(path) as archive:
-            arrays = (archive[name].astype(np.float32) for name in ("specimen", "estimate"))
-            return cls(*(torch.from_numpy(array).to(device) for array in arrays))
+        return cls(*torch.from_numpy(load_view(path)).to(device, torch.float32))
 
     def middle(self, canvas: torch.Tensor) -> torch.Tensor:
         """The part of a canvas that is judged."""

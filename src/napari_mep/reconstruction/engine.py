@@ -149,11 +149,11 @@ def _steps(
     """Snapshots without volume and time, each with its canvas, the last with the spread."""
     warm = plan.method == "gradient" or plan.start == "gradient"
     of_predictions = plan.mean_of == "predictions"
-    # Orientations that no sample is drawn in: their predictions are for the mean only.
-    others = range(plan.samples, ORIENTATIONS if of_predictions else 0)
+    # In some orientations no sample is drawn: their predictions are for the mean only.
+    others = max(0, ORIENTATIONS - plan.samples) if of_predictions else 0
     total = plan.gradient.counts()[0] if warm else 0
     if denoiser:
-        total += plan.samples * plan.steps + len(others) + plan.finish_iterations
+        total += plan.samples * plan.steps + others + plan.finish_iterations
     step_numbers = itertools.count(1)
 
     def snapshot(stage: str, residual: float, weight: float, logsnr: float) -> Snapshot:
@@ -188,12 +188,17 @@ def _steps(
     finished: list[Tensor] = []
     spread: Tensor | None = None
     averaged = expected if of_predictions else finished
-    for i in range(plan.samples):
+    for i in range(plan.samples + others):
         one = plan.sample(i)
         orientation = i if of_predictions else 0
         start = starts[i % len(starts)]
-        stage = f"sample {i + 1} of {plan.samples}" if plan.samples > 1 else "sampling"
-        for sample in sample_posterior(problem, denoiser, one, start, orientation):
+        samples = sample_posterior(problem, denoiser, one, start, orientation)
+        if i >= plan.samples:
+            samples = itertools.islice(samples, 1)
+            stage = f"prediction {i + 1} of {ORIENTATIONS}"
+        else:
+            stage = f"sample {i + 1} of {plan.samples}" if plan.samples > 1 else "sampling"
+        for sample in samples:
             note = snapshot(stage, sample.residual, sample.weight, sample.logsnr)
             last = sample.index + 1 == plan.steps
             if sample.index == 0:
@@ -208,14 +213,6 @@ def _steps(
             if last and 1 < plan.samples == len(finished):
                 spread = torch.stack(finished).std(0)
             yield replace(note, samples=len(finished)), shown, spread
-    for i in others:
-        start = starts[i % len(starts)]
-        sample = next(sample_posterior(problem, denoiser, plan.sample(i), start, i))
-        expected.append(sample.canvas)
-        shown = torch.stack(expected).mean(0).clamp(min=0.0)
-        stage = f"prediction {i + 1} of {ORIENTATIONS}"
-        note = snapshot(stage, sample.residual, sample.weight, sample.logsnr)
-        yield replace(note, samples=plan.samples), shown, spread
     # What the prior expects and the data deny, the data decide: their depth sum is known sharply.
     finish = plan.gradient.model_copy(update={"iterations": plan.finish_iterations})
     depth_rad = plan.finish_depth_deviation_rad or plan.finish_deviation_rad

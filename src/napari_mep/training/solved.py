@@ -17,7 +17,7 @@ from torch import Tensor
 from napari_mep.errors import PlanError, WeightsError
 from napari_mep.training.run_directory import replacing
 
-__all__ = ["SolvedViews", "save_view", "view_path"]
+__all__ = ["SolvedViews", "load_view", "save_view", "view_path"]
 
 
 def view_path(folder: Path, number: int) -> Path:
@@ -38,6 +38,26 @@ def save_view(path: Path, specimen: np.ndarray, estimate: np.ndarray) -> None:
     with replacing(path) as partial, partial.open("wb") as file:
         # Half precision: a thousandth of a heavy column's phase, far below any noise.
         np.savez(file, specimen=specimen.astype(np.float16), estimate=estimate.astype(np.float16))
+
+
+def load_view(path: Path) -> np.ndarray:
+    """Read one view.
+
+    Returns
+    -------
+    (2, z, y, x) float16 ndarray
+        Specimen and estimate, rad.
+
+    Raises
+    ------
+    WeightsError
+        It cannot be read.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return np.stack([archive["specimen"], archive["estimate"]])
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as err:
+        raise WeightsError(f"solved view {path}: not readable ({err}); delete it") from None
 
 
 class SolvedViews:
@@ -106,11 +126,7 @@ class SolvedViews:
         return np.ascontiguousarray(pair[..., ::-1] if rng.random() < 0.5 else pair)
 
     def _read(self, path: Path) -> np.ndarray:
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                view = np.stack([archive["specimen"], archive["estimate"]])
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as err:
-            raise WeightsError(f"solved view {path}: not readable ({err}); delete it") from None
+        view = load_view(path)
         if any(n < t for n, t in zip(view.shape[1:], self.tile_shape, strict=True)):
             raise PlanError(
                 f"solved view {path}: has {view.shape[1:]} voxels, a training volume "
