@@ -3,7 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_mep.physics.detector import bin_intensities, spread_to_fine
+from napari_mep.physics.detector import (
+    add_beyond,
+    bin_intensities,
+    crop_beyond,
+    spread_to_fine,
+)
 
 
 def test_even_binning_shares_the_borders():
@@ -43,3 +48,16 @@ def test_binning_keeps_the_centre_of_mass(s):
     fine[-(s // 2) :] = 1.0
     binned = bin_intensities(fine.expand(1, -1).repeat(8 * s, 1), s)[0]
     torch.testing.assert_close(binned[1], binned[-1])
+
+
+@pytest.mark.parametrize("shape", [(6, 7), (5, 8)])
+def test_what_falls_beside_the_detector_is_left_out(shape):
+    beyond = 3
+    reached = torch.rand(2, *(n + 2 * beyond for n in shape), dtype=torch.float64)
+    centred = torch.fft.fftshift(reached, dim=(1, 2))[:, beyond:-beyond, beyond:-beyond]
+    patterns = torch.fft.fftshift(crop_beyond(reached, beyond), dim=(1, 2))
+    torch.testing.assert_close(patterns, centred)
+    slopes = torch.rand(2, *shape, dtype=torch.float64)
+    there = (crop_beyond(reached, beyond) * slopes).sum()
+    torch.testing.assert_close((reached * add_beyond(slopes, beyond)).sum(), there)
+    assert crop_beyond(reached, 0) is reached

@@ -20,11 +20,11 @@ KINDS = ("amplitude", "poisson")
 POSITIONS = torch.tensor([(9.0, 10.0), (7.3, 12.6), (0.4, -3.2), (19.8, 21.5)], dtype=torch.float64)
 
 
-def _problem(s=1, detector=(12, 10), masked=True, electrons=2000.0):
+def _problem(s=1, detector=(12, 10), masked=True, electrons=2000.0, beyond=0, absorption=0.0):
     """Model, phase and counts of another phase; the canvas is 18 x 20 pixels."""
     generator = torch.Generator().manual_seed(s)
     probe = probe_fourier(
-        (s * detector[0], s * detector[1]),
+        (s * (detector[0] + 2 * beyond), s * (detector[1] + 2 * beyond)),
         0.2,
         300.0,
         30.0,
@@ -39,6 +39,8 @@ def _problem(s=1, detector=(12, 10), masked=True, electrons=2000.0):
         energy_keV=300.0,
         detector_shape=detector,
         oversampling=s,
+        beyond_px=beyond,
+        core_absorption=absorption,
         electrons=electrons,
         mask=mask,
     )
@@ -51,8 +53,9 @@ def _problem(s=1, detector=(12, 10), masked=True, electrons=2000.0):
 @pytest.mark.parametrize("s", [1, 2, 3])
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("shifted", [True, False])
-def test_gradient_is_the_finite_difference(kind, s, masked, shifted):
-    model, phase, counts = _problem(s, masked=masked)
+@pytest.mark.parametrize(("beyond", "absorption"), [(0, 0.0), (2, 0.05)])
+def test_gradient_is_the_finite_difference(kind, s, masked, shifted, beyond, absorption):
+    model, phase, counts = _problem(s, masked=masked, beyond=beyond, absorption=absorption)
     shifts = 0.4 * torch.rand(len(POSITIONS), 2, dtype=torch.float64) if shifted else None
 
     def likelihood(phase):

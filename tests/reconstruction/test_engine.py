@@ -158,7 +158,7 @@ def test_a_prior_that_knows_depth_gets_quasi_newton_steps_where_the_dose_suffice
     make_dataset, mep_plan, depth_prior
 ):
     plan = mep_plan.replace(prior=str(depth_prior), gradient={}, steps=2)
-    starts = {}
+    starts, waves = {}, {}
     for electrons in (1e5, 1e3):
         snapshots = list(reconstruct(make_dataset(electrons=electrons), plan))
         done = snapshots[-1].plan
@@ -166,7 +166,9 @@ def test_a_prior_that_knows_depth_gets_quasi_newton_steps_where_the_dose_suffice
         assert [s.stage for s in snapshots].count("gradient start") == done.gradient.iterations
         assert snapshots[-1].total == snapshots[-1].step == done.gradient.iterations + 2 + 7
         assert done.mean_of == "predictions"
+        waves[electrons] = done.object.waves
     assert starts == {1e5: (45, 24), 1e3: (24, 24)}
+    assert waves == {1e5: "precise", 1e3: "fast"}
     # What is given stays.
     given = plan.replace(gradient={"iterations": 5, "coarse_iterations": 3})
     assert next(reconstruct(make_dataset(electrons=1e3), given)).plan.gradient == given.gradient

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from napari_mep.data._preprocessed import as_stored
+from napari_mep.data.experiment import Experiment
 from napari_mep.data.preprocessing import PreprocessingPlan, preprocess
 from napari_mep.errors import PlanError
 from napari_mep.physics.probe import Aberrations, probe_fourier
-from napari_mep.reconstruction.problem import Interrupted, build_problem
+from napari_mep.reconstruction.plan import ReconstructionPlan
+from napari_mep.reconstruction.problem import Interrupted, build_problem, with_precise_waves
 
 CPU = torch.device("cpu")
 PRIOR_VOXEL_A = (1.6, 0.2, 0.2)
@@ -289,3 +291,49 @@ def test_a_mask_over_part_of_the_disk_does_not_dim_the_model(make_dataset, plan)
     assert dataset.counts().sum() < 0.95 * make_dataset().counts().sum()
     seen = build_problem(dataset, plan, device=CPU).model.electrons
     assert seen == pytest.approx(1e5, rel=0.02)
+
+
+def test_precise_waves_know_what_abtem_simulates():
+    """At the truth our model misses the patterns by much less with them."""
+    pytest.importorskip("abtem")
+    from napari_mep.data.simulate import apply_dose, simulate_expected
+
+    expected = simulate_expected("BaTiO3", Experiment(scan_shape=(4, 4), thickness_A=8.0))
+    dataset = apply_dose(expected, None)
+    plan = ReconstructionPlan(method="gradient")
+    problem = with_precise_waves(build_problem(dataset, plan, device=CPU), dataset)
+    specimen, grid = expected.specimen, problem.grid
+    top, left = (
+        round(-o / 0.2) - c for o, c in zip(specimen.origin_A[1:], grid.corner_px, strict=True)
+    )
+    _, height, width = grid.shape
+    part = specimen.data[:, top : top + height, left : left + width]
+    canvas = torch.from_numpy(np.ascontiguousarray(part))
+    fast, precise = (problem.data_term(canvas, precisely=p) for p in (False, True))
+    assert fast.residual > 0.025
+    assert precise.residual < 0.5 * fast.residual
+
+
+def test_the_precise_data_term_is_differentiated_as_it_is_evaluated(make_dataset, plan, specimen):
+    dataset = make_dataset(seed=3)
+    problem = with_precise_waves(build_problem(dataset, plan, device=CPU), dataset)
+    canvas = _on_canvas(specimen, problem)
+    generator = torch.Generator().manual_seed(2)
+    direction = torch.randn(canvas.shape, generator=generator)
+    step = 2e-3
+    there, back = (problem.data_term(canvas + h * direction, precisely=True) for h in (step, -step))
+    difference = float(there.value - back.value) / (2 * step)
+    here = problem.data_term(canvas, precisely=True)
+    assert float((here.gradient * direction).sum()) == pytest.approx(difference, rel=0.02)
+    # And it is another function than the fast one.
+    assert float(here.value) != pytest.approx(float(problem.data_term(canvas).value), rel=1e-3)
+
+
+@pytest.mark.parametrize("crop", [(28, 28), (30, 31)])
+def test_precise_waves_keep_to_the_detector(make_dataset, plan, specimen, crop):
+    dataset = make_dataset(crop=crop)
+    problem = build_problem(dataset, plan, device=CPU, prior_voxel_A=PRIOR_VOXEL_A)
+    precise = with_precise_waves(problem, dataset).precise.model
+    assert precise.detector_shape == problem.model.detector_shape
+    assert precise.pixel_size_A * 40 == pytest.approx(problem.model.pixel_size_A * 32)
+    torch.testing.assert_close(precise.mask, problem.model.mask)

@@ -115,23 +115,31 @@ def test_before_a_prior_that_knows_depth_the_solver_finds_it_and_its_predictions
     # Below the dose at which they find more depth than noise there are no quasi-Newton steps.
     faint = plan.settled(sees_estimate=True, knows_depth=True, resolves_depth=False)
     steps = {"iterations": 24, "coarse_iterations": 24}
-    assert faint == depth.replace(gradient=steps)
+    assert faint == depth.replace(gradient=steps, object={"waves": "fast"})
+    assert depth.object.waves == "precise"
 
     # Where it is not told that solution all is as for any other prior.
     noise = plan.replace(start="noise").settled(sees_estimate=True, knows_depth=True)
     assert noise == plan.replace(start="noise").settled(sees_estimate=False)
     assert (noise.gradient.iterations, noise.gradient.coarse_iterations) == (24, 24)
+    assert noise.object.waves == "fast"
     assert noise.mean_of == "samples"
     assert noise.finish_depth_deviation_rad == noise.finish_deviation_rad
     # Other methods have no prior to ask.
     alone = plan.replace(method="gradient")
-    assert alone.settled(sees_estimate=True, knows_depth=True) == alone.replace(gradient=steps)
+    settled = alone.settled(sees_estimate=True, knows_depth=True)
+    assert settled == alone.replace(gradient=steps, object={"waves": "fast"})
+    deep = alone.replace(gradient={"iterations": 38, "coarse_iterations": 10})
+    assert deep.settled(sees_estimate=False).object.waves == "precise"
+    assert deep.settled(sees_estimate=False, resolves_depth=False).object.waves == "fast"
     other = plan.replace(method="lsq-ml")
     assert other.settled(sees_estimate=False) == other
 
     # What is given stays.
     given = plan.replace(mean_of="samples", gradient={"iterations": 12}, start_logsnr=-3.0)
     kept = given.settled(sees_estimate=True, knows_depth=True)
+    fast = plan.replace(object={"waves": "fast"}).settled(sees_estimate=True, knows_depth=True)
+    assert fast == depth.replace(object={"waves": "fast"})
     assert (kept.mean_of, kept.start_logsnr, kept.gradient.iterations) == ("samples", -3.0, 12)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["bin_intensities", "spread_to_fine"]
+__all__ = ["add_beyond", "bin_intensities", "crop_beyond", "spread_to_fine"]
 
 
 def bin_intensities(fine: torch.Tensor, oversampling: int) -> torch.Tensor:
@@ -46,6 +46,43 @@ def spread_to_fine(coarse: torch.Tensor, oversampling: int) -> torch.Tensor:
         Values on the fine grid.
     """
     return _spread(_spread(coarse, oversampling, -1), oversampling, -2)
+
+
+def crop_beyond(patterns: torch.Tensor, pixels: int) -> torch.Tensor:
+    """Leave out what falls beside the detector.
+
+    Parameters
+    ----------
+    patterns : (..., Ky + 2 * pixels, Kx + 2 * pixels) real tensor
+        Zero frequency at the corner.
+    pixels : int
+        How many rows and columns on each side are not detector.
+
+    Returns
+    -------
+    (..., Ky, Kx) real tensor
+        Zero frequency at the corner.
+    """
+    for axis in (-2, -1):
+        if pixels:
+            size = patterns.shape[axis] - 2 * pixels
+            first = patterns.narrow(axis, 0, (size + 1) // 2)
+            last = patterns.narrow(axis, patterns.shape[axis] - size // 2, size // 2)
+            patterns = torch.cat((first, last), axis)
+    return patterns
+
+
+def add_beyond(patterns: torch.Tensor, pixels: int) -> torch.Tensor:
+    """Transpose of `crop_beyond`: zeros where there is no detector."""
+    for axis in (-2, -1):
+        if pixels:
+            size = patterns.shape[axis]
+            shape = list(patterns.shape)
+            shape[axis] = 2 * pixels
+            first = patterns.narrow(axis, 0, (size + 1) // 2)
+            last = patterns.narrow(axis, size - size // 2, size // 2)
+            patterns = torch.cat((first, patterns.new_zeros(shape), last), axis)
+    return patterns
 
 
 def _bin(fine: torch.Tensor, s: int, axis: int) -> torch.Tensor:

@@ -5,6 +5,8 @@ t_n = exp(i phi_n), P free space between slices and Psi the wave on the detector
 
     dL / d phi_n = -2 Im(a_n w_n),    w_n = t_n P(w_{n+1}),    w_last = t_last F(dL/dI conj(Psi)).
 
+(With absorption, t_n = exp(i phi_n - c phi_n^2), it is 2 Re((i - 2 c phi_n) a_n w_n).)
+
 w is the conjugate of the usual adjoint wave. Free space and transmission are symmetric operators,
 so w travels through the same slices in reverse order: reciprocity, and the reason why no conjugate
 of the specimen or of the propagator is ever formed. A forward pass takes 2 nz Fourier transforms a
@@ -20,7 +22,12 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 import torch
 
-from napari_mep.physics.detector import bin_intensities, spread_to_fine
+from napari_mep.physics.detector import (
+    add_beyond,
+    bin_intensities,
+    crop_beyond,
+    spread_to_fine,
+)
 from napari_mep.physics.likelihood import LikelihoodKind, LikelihoodResult, pixel_terms
 from napari_mep.physics.optics import fresnel_propagator
 from napari_mep.physics.waves import SpecimenPass, fft
@@ -34,7 +41,7 @@ _ACCELERATOR_BUDGET_BYTES = 2**30
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MultisliceModel:
-    """What a microscope records of a pure-phase specimen.
+    """What a microscope records of a phase object.
 
     The specimen is a canvas ``phase`` (nz, Y, X) of square pixels in radians, slice 0 at the
     entrance face. It acts as exp(i phase), slice by slice, with free space exp(-i pi lambda dz
@@ -44,11 +51,11 @@ class MultisliceModel:
 
     Parameters
     ----------
-    probe_k : (s * Ky, s * Kx) complex tensor
+    probe_k : (s * (Ky + 2 b), s * (Kx + 2 b)) complex tensor
         Probe in Fourier space on the wave window, as from `napari_mep.physics.probe`: zero
         frequency at the corner, squared modulus summing to 1.
     pixel_size_A : float
-        Pixel of wave and canvas in angstrom, 1 / (K * detector step).
+        Pixel of wave and canvas in angstrom, 1 / ((K + 2 b) * detector step).
     slice_thickness_A : float
         Distance of neighbouring slices in angstrom.
     energy_keV : float
@@ -58,6 +65,11 @@ class MultisliceModel:
     oversampling : int
         s, the width of the wave window in units of 1 / (detector step). With 1 the tail of a
         defocused probe may wrap around; from 2 on the detector bins as a real one does.
+    beyond_px : int
+        b, detector pixels beyond each edge of the detector to which waves are followed. What is
+        scattered there would otherwise fold back onto the detector.
+    core_absorption : float
+        c in exp(i phase - c phase^2), from `napari_mep.physics.optics.core_absorption`; 0: none.
     electrons : float
         Electrons in a pattern of vacuum.
     mask : (Ky, Kx) bool tensor or None
@@ -81,6 +93,8 @@ class MultisliceModel:
     energy_keV: float
     detector_shape: tuple[int, int]
     oversampling: int = 1
+    beyond_px: int = 0
+    core_absorption: float = 0.0
     electrons: float = 1.0
     mask: torch.Tensor | None = None
     memory_budget_bytes: int | None = None
@@ -88,11 +102,16 @@ class MultisliceModel:
     def __post_init__(self) -> None:
         if self.oversampling < 1:
             raise ValueError(f"oversampling: {self.oversampling}, must be at least 1")
-        expected = tuple(self.oversampling * n for n in self.detector_shape)
+        if self.beyond_px < 0:
+            raise ValueError(f"beyond_px: {self.beyond_px}, must not be negative")
+        if not (math.isfinite(self.core_absorption) and self.core_absorption >= 0):
+            raise ValueError(f"core_absorption: {self.core_absorption}, must not be negative")
+        reached = (n + 2 * self.beyond_px for n in self.detector_shape)
+        expected = tuple(self.oversampling * n for n in reached)
         if tuple(self.probe_k.shape) != expected or not self.probe_k.is_complex():
             raise ValueError(
                 f"probe_k: {self.probe_k.dtype} of shape {tuple(self.probe_k.shape)}, expected "
-                f"complex {expected}, oversampling times detector_shape"
+                f"complex {expected}, oversampling times (detector_shape + 2 beyond_px)"
             )
         power = float(self.probe_k.abs().square().sum())
         if not abs(power - 1.0) < 1e-3:
@@ -146,7 +165,7 @@ class MultisliceModel:
             for n in range(1, run.n_slices):
                 psi = run.transmit(run.propagate(psi), n, part)
             far = fft(run.tilt(psi, part))
-            patterns[part] = bin_intensities(_squared_modulus(far), self.oversampling)
+            patterns[part] = self._collect(far)
         return patterns
 
     @torch.no_grad()
@@ -209,11 +228,11 @@ class MultisliceModel:
             psi = run.transmit(psi, run.n_slices - 1, part)
             far = fft(run.tilt(psi, part))
             measured = counts[part].to(device=phase.device, dtype=phase.dtype)
-            patterns = bin_intensities(_squared_modulus(far), self.oversampling)
+            patterns = self._collect(far)
             terms = pixel_terms(patterns, measured, mask, mean, kind)
             sums.append(torch.stack((terms.value, terms.misfit, terms.signal)))
 
-            slope = spread_to_fine(terms.slope, self.oversampling)
+            slope = spread_to_fine(add_beyond(terms.slope, self.beyond_px), self.oversampling)
             # A diagonal operator is its own transpose: the same tilt on the way back.
             back = run.tilt(fft(far.conj_physical_().mul_(slope)), part)
             product = products[:, : part.stop - part.start]
@@ -224,9 +243,13 @@ class MultisliceModel:
                     back = run.propagate(back)
             run.windows.add_to(gradient, product, part)
         total = torch.stack(sums).sum(0) if sums else phase.new_zeros(3)
+        slope_of_phase = run.windows.crop(gradient.imag).mul(-2.0)
+        if self.core_absorption:
+            along_real = run.windows.crop(gradient.real) * phase
+            slope_of_phase -= along_real.mul_(4.0 * self.core_absorption)
         return LikelihoodResult(
             value=total[0],
-            gradient=run.windows.crop(gradient.imag).mul(-2.0),
+            gradient=slope_of_phase,
             misfit=total[1],
             signal=total[2],
         )
@@ -307,9 +330,15 @@ class MultisliceModel:
             pixel_size_A=self.pixel_size_A,
             slice_thickness_A=self.slice_thickness_A,
             energy_keV=self.energy_keV,
+            core_absorption=self.core_absorption,
             electrons=self.electrons,
             shifts_px=None if shifts_px is None else shifts_px * self.oversampling,
         )
+
+    def _collect(self, far: torch.Tensor) -> torch.Tensor:
+        """Electrons in each detector pixel from far fields."""
+        reached = bin_intensities(_squared_modulus(far), self.oversampling)
+        return crop_beyond(reached, self.beyond_px)
 
     def _chunk(self, phase: torch.Tensor, stored_waves: int) -> int:
         """Patterns at once: the stored waves and about four more for work fit the budget."""

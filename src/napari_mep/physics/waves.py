@@ -38,7 +38,7 @@ class SpecimenPass:
     windows : WindowPlan
         Where the waves lie on the canvas.
     transmission : (nz, Y', X') complex tensor
-        exp(i phase) of the padded canvas.
+        exp(i phase - c phase^2) of the padded canvas.
     probe : (Ny, Nx) complex tensor
         Probe in Fourier space, times sqrt(electrons) / N.
     propagator : (Ny, Nx) complex tensor
@@ -66,6 +66,7 @@ class SpecimenPass:
         pixel_size_A: float,
         slice_thickness_A: float,
         energy_keV: float,
+        core_absorption: float,
         electrons: float,
         shifts_px: torch.Tensor | np.ndarray | None,
     ) -> SpecimenPass:
@@ -109,9 +110,10 @@ class SpecimenPass:
             tilt_y = 2.0 * math.pi / shape[0] * shifts[:, 0, None, None] * y[:, None]
             tilt_x = 2.0 * math.pi / shape[1] * shifts[:, 1, None, None] * x
             tilts = (here(_unit(tilt_y)), here(_unit(tilt_x)))
+        modulus = torch.exp(-core_absorption * padded.square())
         return cls(
             windows=windows,
-            transmission=torch.polar(torch.ones_like(padded), padded),
+            transmission=torch.polar(modulus, padded),
             probe=here(probe),
             propagator=here(propagator / pixels),
             ramps=(here(_unit(angle_y)), here(_unit(angle_x))),

@@ -139,7 +139,7 @@ def solve_gradient(
     k_invA = _lateral_invA(problem)
 
     def objective(specimen: Tensor) -> Evaluation:
-        data = problem.data_term(torch.cat([specimen, beyond]))
+        data = problem.data_term(torch.cat([specimen, beyond]), precisely=True)
         value, gradient = believed.disbelief(specimen, k_invA)
         gradient = gradient + data.gradient[:slices]
         return Evaluation(float(data.value) + value, gradient, data.residual)

@@ -78,6 +78,18 @@ class ObjectPlan(_Frozen):
         "tail of a defocused probe wrap around; 2 models a binned detector properly. Baselines "
         "take their preset's.",
     )
+    waves: Literal["auto", "fast", "precise"] = Field(
+        "auto",
+        description="precise: quasi-Newton steps, which look for depth, follow waves on three "
+        "windows, a quarter farther than the detector and past atom cores that absorb; an "
+        "evaluation takes three to four times as long. auto: where such steps come before the "
+        "finish and the dose suffices for them.",
+    )
+
+    def settled(self, *, precise: bool) -> Self:
+        """A copy that does not leave it to others how waves are followed."""
+        found = "precise" if precise else "fast"
+        return self.model_copy(update={"waves": found} if self.waves == "auto" else {})
 
 
 class GradientPlan(_Frozen):
@@ -319,13 +331,15 @@ class ReconstructionPlan(_Frozen):
         resolves_depth : bool
             The data have the dose for such steps (`Problem.resolves_depth`).
         """
-        if self.method != "mep":
-            used = "gradient" not in self.unused
-            return self.model_copy(update={"gradient": self.gradient.settled()} if used else {})
-        told = sees_estimate and self.start == "gradient"
+        told = self.method == "mep" and sees_estimate and self.start == "gradient"
+        gradient = self.gradient.settled(find_depth=told and knows_depth and resolves_depth)
+        iterations, coarse = gradient.counts()
         found: dict[str, Any] = {
-            "gradient": self.gradient.settled(find_depth=told and knows_depth and resolves_depth)
+            "gradient": gradient,
+            "object": self.object.settled(precise=resolves_depth and iterations > coarse),
         }
+        if self.method != "mep":
+            return self.model_copy(update={} if "gradient" in self.unused else found)
         mean_of = self.mean_of
         if mean_of == "auto":
             mean_of = found["mean_of"] = "predictions" if told and knows_depth else "samples"
@@ -373,7 +387,8 @@ class ReconstructionPlan(_Frozen):
             case "gradient":
                 return _OF_THE_PRIOR | {"baseline"}
             case _:  # the wave window of another package is its preset's
-                return _OF_THE_PRIOR | {"gradient", "object.wave_oversampling"}
+                ours = {"gradient", "object.wave_oversampling", "object.waves"}
+                return _OF_THE_PRIOR | ours
 
     def used(self) -> dict[str, Any]:
         """The settings that the method looks at, in values that JSON can hold."""

@@ -13,7 +13,12 @@ from napari_mep.physics.multislice import MultisliceModel
 from napari_mep.physics.optics import fresnel_propagator
 from napari_mep.physics.probe import probe_radius_A
 from napari_mep.reconstruction.geometry import model_voxels
-from napari_mep.reconstruction.problem import centred_resize, wave_probe
+from napari_mep.reconstruction.problem import (
+    PRECISE_OVERSAMPLING,
+    centred_resize,
+    precise_waves,
+    wave_probe,
+)
 
 if TYPE_CHECKING:
     from napari_mep.data.dataset import DiffractionDataset
@@ -45,7 +50,8 @@ def predicted_patterns(
     dataset : DiffractionDataset
         Beam, probe, positions and detector.
     plan : ReconstructionPlan
-        Its ``object.wave_oversampling`` counts; thickness and voxel are the volume's.
+        Its ``object.wave_oversampling`` and ``object.waves`` count; thickness and voxel
+        are the volume's.
     volume : PhaseVolume
         (z, y, x) radians, square pixels.
     indices : (n,) array of int
@@ -93,12 +99,18 @@ def predicted_patterns(
         electrons=_electrons(dataset, probe, detector, s),
     )
     chosen = np.atleast_1d(indices).astype(np.int64)
-    margin = s * detector // 2 + 1  # half a wave window: no window looks beyond the canvas
+    precisely = plan.object.waves == "precise"
+    windows = max(s, PRECISE_OVERSAMPLING) if precisely else s
+    margin = windows * detector // 2 + 1  # half of them: no wave looks beyond the canvas
     mean = volume.data.mean(axis=(1, 2))
     canvas = np.pad(volume.data - mean[:, None, None], ((0, 0), (margin,) * 2, (margin,) * 2))
     phase = torch.from_numpy(canvas + mean[:, None, None])
     origin = np.array(volume.origin_A[1:])
     positions = (dataset.positions_A()[chosen] - origin) / np.array([dy, dx]) + margin
+    if precisely:
+        precise = precise_waves(model, (phase.shape[1], phase.shape[2]), dataset, phase.device)
+        phase, model = precise.pixels.finer(phase), precise.model
+        positions = positions * float(precise.ratio)
     patterns = model.intensities(phase, positions, shifts_px=shifts_px)
     patterns = torch.fft.fftshift(patterns, dim=(-2, -1))
     return _on_detector(patterns, dataset.detector_shape).numpy()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,11 +14,12 @@ import torch
 from torch import Tensor
 
 from napari_mep.data.preprocessing import in_whole_pixels
-from napari_mep.physics.detector import bin_intensities
+from napari_mep.physics.detector import add_beyond, bin_intensities
+from napari_mep.physics.interpolation import FinerPixels, finer_pixels
 from napari_mep.physics.likelihood import LikelihoodKind, LikelihoodResult
 from napari_mep.physics.multislice import MultisliceModel
 from napari_mep.physics.noise import expected_residual_floor
-from napari_mep.physics.optics import fresnel_propagator, wavelength_A
+from napari_mep.physics.optics import core_absorption, fresnel_propagator, wavelength_A
 from napari_mep.physics.probe import (
     Aberrations,
     probe_fourier,
@@ -31,12 +34,16 @@ if TYPE_CHECKING:
     from napari_mep.reconstruction.plan import ReconstructionPlan
 
 __all__ = [
+    "PRECISE_OVERSAMPLING",
     "CanvasGrid",
     "Interrupted",
+    "PreciseWaves",
     "Problem",
     "build_problem",
     "centred_resize",
+    "precise_waves",
     "wave_probe",
+    "with_precise_waves",
 ]
 
 _log = logging.getLogger(__name__)
@@ -46,6 +53,10 @@ _PROBE_SHARE = 0.98
 # Depth lies in phase differences of a few hundredths of a radian. Below this noise of a voxel, rad,
 # quasi-Newton steps find more of it than of noise (measured: docs/method.md).
 _DEPTH_NOISE_RAD = 0.025
+# Precise waves: on a window this many detector windows wide the tail of the probe hardly wraps, and
+# followed this much farther than the detector they hardly fold back (measured: docs/method.md).
+PRECISE_OVERSAMPLING = 3
+_PRECISE_REACH = Fraction(5, 4)
 # Where the beam hardly goes a full step would amplify noise: illumination is floored here.
 _FAINT = 0.05
 
@@ -56,6 +67,25 @@ _PATTERNS_AT_ONCE = {"cpu": 32}
 
 class Interrupted(Exception):
     """The user asked to stop in the middle of a step."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreciseWaves:
+    """A forward model with less error of its own, three to four times as slow.
+
+    Parameters
+    ----------
+    model : MultisliceModel
+        Waves on a wider window and on finer pixels, and atom cores that absorb.
+    pixels : FinerPixels
+        From the canvas to its pixels.
+    ratio : Fraction
+        Pixel of the canvas over pixel of the waves.
+    """
+
+    model: MultisliceModel
+    pixels: FinerPixels
+    ratio: Fraction
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,6 +121,8 @@ class Problem:
         Where solvers run.
     stop : threading.Event
         Interrupts a step that is under way.
+    precise : PreciseWaves or None
+        What finds depth at high dose, where errors of the model weigh more than noise.
     """
 
     grid: CanvasGrid
@@ -106,6 +138,7 @@ class Problem:
     likelihood: LikelihoodKind
     device: torch.device
     stop: threading.Event
+    precise: PreciseWaves | None = None
 
     @property
     def stiffness(self) -> float:
@@ -122,7 +155,9 @@ class Problem:
         if self.stop.is_set():
             raise Interrupted
 
-    def data_term(self, canvas: Tensor, indices: np.ndarray | None = None) -> LikelihoodResult:
+    def data_term(
+        self, canvas: Tensor, indices: np.ndarray | None = None, *, precisely: bool = False
+    ) -> LikelihoodResult:
         """Negative log-likelihood of a canvas and its gradient, scaled to all patterns.
 
         Parameters
@@ -131,27 +166,36 @@ class Problem:
             Phase in radians.
         indices : int ndarray, optional
             Patterns to use; all by default. Value and gradient are extrapolated to all of them.
+        precisely : bool
+            With the precise waves, where the problem has them.
         """
-        phase = canvas[: self.grid.measured_slices]
-        chosen = np.arange(len(self.positions_px)) if indices is None else indices
-        share = len(self.positions_px) / len(chosen)
-        gradient = torch.zeros_like(canvas)
+        phase, model, positions = canvas[: self.grid.measured_slices], self.model, self.positions_px
+        precise = self.precise if precisely else None
+        if precise is not None:
+            phase, model = precise.pixels.finer(phase), precise.model
+            positions = positions * float(precise.ratio)
+        chosen = np.arange(len(positions)) if indices is None else indices
+        share = len(positions) / len(chosen)
+        gradient = torch.zeros_like(phase)
         value = misfit = signal = torch.zeros((), device=canvas.device)
         size = _PATTERNS_AT_ONCE.get(self.device.type, len(chosen))
         parts = [chosen[first : first + size] for first in range(0, len(chosen), size)]
         for part, counts in read_ahead(self.counts, parts):
             self.check_stop()
-            result = self.model.likelihood(
+            result = model.likelihood(
                 phase,
-                self.positions_px[part],
+                positions[part],
                 counts,
                 self.likelihood,
                 shifts_px=None if self.shifts_px is None else self.shifts_px[part],
             )
-            gradient[: self.grid.measured_slices] += result.gradient * share
+            gradient += result.gradient * share
             value, misfit = value + result.value * share, misfit + result.misfit
             signal = signal + result.signal
-        return LikelihoodResult(value, gradient, misfit, signal)
+        if precise is not None:
+            gradient = precise.pixels.transpose(gradient)
+        beyond = torch.zeros_like(canvas[self.grid.measured_slices :])
+        return LikelihoodResult(value, torch.cat([gradient, beyond]), misfit, signal)
 
 
 def build_problem(
@@ -240,6 +284,55 @@ def build_problem(
         device=device,
         stop=stop or threading.Event(),
     )
+
+
+def with_precise_waves(problem: Problem, dataset: DiffractionDataset) -> Problem:
+    """The same problem, able to evaluate its data precisely.
+
+    Parameters
+    ----------
+    problem : Problem
+        Made from the dataset.
+    dataset : DiffractionDataset
+        Its probe counts.
+    """
+    precise = precise_waves(problem.model, problem.grid.shape[1:], dataset, problem.device)
+    return replace(problem, precise=precise)
+
+
+def precise_waves(
+    model: MultisliceModel,
+    canvas_shape: tuple[int, int],
+    dataset: DiffractionDataset,
+    device: torch.device,
+) -> PreciseWaves:
+    """A model with less error than another one, for the same canvas and patterns.
+
+    Parameters
+    ----------
+    model : MultisliceModel
+        The other one; its pixel is that of the canvas.
+    canvas_shape : (Y, X)
+        Canvas in pixels.
+    dataset : DiffractionDataset
+        Its probe counts.
+    device : torch.device
+        Where canvases lie.
+    """
+    detector = model.detector_shape[0]
+    s = max(PRECISE_OVERSAMPLING, model.oversampling)
+    beyond = math.ceil(detector * (_PRECISE_REACH - 1) / 2)
+    ratio = Fraction(detector + 2 * beyond, detector)
+    probe = wave_probe(dataset, s, detector, model.pixel_size_A)
+    precise = replace(
+        model,
+        probe_k=add_beyond(probe, s * beyond).to(torch.complex64),
+        pixel_size_A=model.pixel_size_A / float(ratio),
+        oversampling=s,
+        beyond_px=beyond,
+        core_absorption=core_absorption(model.pixel_size_A),
+    )
+    return PreciseWaves(precise, finer_pixels(canvas_shape, ratio, device=device), ratio)
 
 
 def _electrons(counts: Tensor, mask: Tensor | None, probe: Tensor, oversampling: int) -> float:

@@ -61,6 +61,7 @@ _ADVANCED = {
     "object.slice_thickness_A": Look("Slice thickness", unit="Å", step=0.1, start=1.6),
     "object.pixel_size_A": Look("Pixel size", unit="Å", decimals=3, step=0.01, start=0.2),
     "object.wave_oversampling": Look("Wave window"),
+    "object.waves": Look("Waves"),
     "gradient.iterations": Look("Gradient steps", step=2, start=24),
     "gradient.coarse_iterations": Look("Of these coarse to fine", step=2, start=24),
     "gradient.step": Look("Length of these", step=0.1),
@@ -236,7 +237,7 @@ class PlanForm(QWidget):
                 used = method == "gradient" or warm
             elif path.startswith("baseline."):
                 used = outside
-            elif path == "object.wave_oversampling":
+            elif path in ("object.wave_oversampling", "object.waves"):
                 used = not outside
             elif path in ("guidance.shift_logsnr", "guidance.width_logsnr"):
                 used = sampling and self._editors["guidance.schedule"].value() == "shifted-sigmoid"
