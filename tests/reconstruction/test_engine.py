@@ -174,34 +174,6 @@ def test_a_prior_that_knows_depth_gets_quasi_newton_steps_where_the_dose_suffice
     assert next(reconstruct(make_dataset(electrons=1e3), given)).plan.gradient == given.gradient
 
 
-def test_every_other_prediction_is_told_what_was_found_before_quasi_newton_steps(
-    dataset, mep_plan, depth_prior, monkeypatch
-):
-    found, told = [], []
-    solve, sample = engine.solve_gradient, engine.sample_posterior
-
-    def solving(*arguments, **options):
-        for step in solve(*arguments, **options):
-            found.append(step.canvas)
-            yield step
-
-    def sampling(problem, denoiser, plan, start, orientation):
-        told.append(start)
-        return sample(problem, denoiser, plan, start, orientation)
-
-    monkeypatch.setattr(engine, "solve_gradient", solving)
-    monkeypatch.setattr(engine, "sample_posterior", sampling)
-    steps = {"iterations": 5, "coarse_iterations": 3}
-    plan = mep_plan.replace(prior=str(depth_prior), gradient=steps, steps=2, samples=2)
-    list(reconstruct(dataset, plan))
-    assert [start is found[4] for start in told] == 4 * [True, False]
-    assert [start is found[2] for start in told] == 4 * [False, True]
-    # A mean of samples is of samples that go on from one solution.
-    told.clear()
-    list(reconstruct(dataset, plan.replace(mean_of="samples", start_logsnr=-8.0)))
-    assert all(start is told[0] for start in told)
-
-
 @pytest.mark.parametrize("start", ["noise", "gradient"])
 @pytest.mark.parametrize("gradient_at", ["prediction", "network"])
 def test_mep_with_a_prior_of_white_noise_finds_the_specimen(

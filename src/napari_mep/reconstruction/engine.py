@@ -178,17 +178,13 @@ def _steps(
             eta_s=0.0,
         )
 
-    starts: list[Tensor | None] = [None]
+    start: Tensor | None = None
     if warm:
         stage = "gradient start" if denoiser else "gradient"
-        iterations, coarse = plan.gradient.counts()
         for step in solve_gradient(problem, plan.gradient):
-            if step.index + 1 == coarse < iterations and of_predictions:
-                # Quasi-Newton steps find depth, but at high dose also what the model gets wrong.
-                starts.append(step.canvas)
-            starts[0] = step.canvas
+            start = step.canvas
             note = snapshot(stage, step.residual, plan.gradient.step, math.nan)
-            yield note, step.canvas, None
+            yield note, start, None
     if denoiser is None:
         return
     expected: list[Tensor] = []
@@ -198,7 +194,6 @@ def _steps(
     for i in range(plan.samples + others):
         one = plan.sample(i)
         orientation = i if of_predictions else 0
-        start = starts[i % len(starts)]
         samples = sample_posterior(problem, denoiser, one, start, orientation)
         if i >= plan.samples:
             samples = itertools.islice(samples, 1)

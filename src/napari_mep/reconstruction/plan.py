@@ -250,9 +250,8 @@ class ReconstructionPlan(_Frozen):
         "auto",
         description="What the result is the mean of: the samples, or the first prediction of each, "
         "made at start_logsnr for one of eight orientations, and those of the orientations left. "
-        "From pure noise that is what the prior expects, given the gradient solution, which is "
-        "shown every other time as it was before the quasi-Newton steps. auto: predictions with a "
-        "prior that has learned what these leave.",
+        "From pure noise that is what the prior expects, given the gradient solution. auto: "
+        "predictions with a prior that has learned what quasi-Newton steps leave.",
     )
     finish_iterations: int = Field(
         12,

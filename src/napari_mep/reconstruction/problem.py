@@ -57,6 +57,7 @@ _DEPTH_NOISE_RAD = 0.025
 # followed this much farther than the detector they hardly fold back (measured: docs/method.md).
 PRECISE_OVERSAMPLING = 3
 _PRECISE_REACH = Fraction(5, 4)
+_PRECISE_COST = 4  # at most, in evaluations of the fast model
 # Where the beam hardly goes a full step would amplify noise: illumination is floored here.
 _FAINT = 0.05
 
@@ -179,6 +180,8 @@ class Problem:
         gradient = torch.zeros_like(phase)
         value = misfit = signal = torch.zeros((), device=canvas.device)
         size = _PATTERNS_AT_ONCE.get(self.device.type, len(chosen))
+        if precise is not None:
+            size = max(1, size // _PRECISE_COST)
         parts = [chosen[first : first + size] for first in range(0, len(chosen), size)]
         for part, counts in read_ahead(self.counts, parts):
             self.check_stop()
