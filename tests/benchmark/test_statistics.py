@@ -138,6 +138,7 @@ def test_settings_of_other_packages_are_what_they_come_to():
     text = markdown(_report([_result("gradient", "A", 0.5)], methods))
     assert "| `likelihood` | poisson | amplitude | amplitude |" in text
     assert "| `object.wave_oversampling` | 2 | 1 | 2 |" in text
+    assert "| `object.waves` | auto | – | – |" in text
     assert "| `baseline.iterations` | – | 200 | 15 |" in text
     assert "| `baseline.options.constraints.obj_zblur.start_iter` | – | – | off |" in text
 

@@ -14,7 +14,7 @@ from napari_mep.data.preprocessing import PreprocessingPlan, preprocess
 from napari_mep.errors import PlanError
 from napari_mep.physics.probe import Aberrations, probe_fourier
 from napari_mep.reconstruction.plan import ReconstructionPlan
-from napari_mep.reconstruction.problem import Interrupted, build_problem, with_precise_waves
+from napari_mep.reconstruction.problem import Interrupted, build_problem
 
 CPU = torch.device("cpu")
 PRIOR_VOXEL_A = (1.6, 0.2, 0.2)
@@ -301,7 +301,7 @@ def test_precise_waves_know_what_abtem_simulates():
     expected = simulate_expected("BaTiO3", Experiment(scan_shape=(4, 4), thickness_A=8.0))
     dataset = apply_dose(expected, None)
     plan = ReconstructionPlan(method="gradient")
-    problem = with_precise_waves(build_problem(dataset, plan, device=CPU), dataset)
+    problem = build_problem(dataset, plan, device=CPU).with_precise_waves(dataset)
     specimen, grid = expected.specimen, problem.grid
     top, left = (
         round(-o / 0.2) - c for o, c in zip(specimen.origin_A[1:], grid.corner_px, strict=True)
@@ -316,7 +316,7 @@ def test_precise_waves_know_what_abtem_simulates():
 
 def test_the_precise_data_term_is_differentiated_as_it_is_evaluated(make_dataset, plan, specimen):
     dataset = make_dataset(seed=3)
-    problem = with_precise_waves(build_problem(dataset, plan, device=CPU), dataset)
+    problem = build_problem(dataset, plan, device=CPU).with_precise_waves(dataset)
     canvas = _on_canvas(specimen, problem)
     generator = torch.Generator().manual_seed(2)
     direction = torch.randn(canvas.shape, generator=generator)
@@ -333,7 +333,7 @@ def test_the_precise_data_term_is_differentiated_as_it_is_evaluated(make_dataset
 def test_precise_waves_keep_to_the_detector(make_dataset, plan, specimen, crop):
     dataset = make_dataset(crop=crop)
     problem = build_problem(dataset, plan, device=CPU, prior_voxel_A=PRIOR_VOXEL_A)
-    precise = with_precise_waves(problem, dataset).precise.model
+    precise = problem.with_precise_waves(dataset).precise.model
     assert precise.detector_shape == problem.model.detector_shape
     assert precise.pixel_size_A * 40 == pytest.approx(problem.model.pixel_size_A * 32)
     torch.testing.assert_close(precise.mask, problem.model.mask)

@@ -240,6 +240,7 @@ def _told(method: Method) -> dict[str, Any]:
     values = _flat(method.settings()) | {"likelihood": method.plan.counting}
     if "baseline.window" in values:
         values["object.wave_oversampling"] = values.pop("baseline.window")
+        values.pop("object.waves", None)  # ours
     # PtyRAD begins a constraint in iteration None where it is not to be used.
     off = [n for n, v in values.items() if v is None and n.startswith("baseline.options.")]
     return values | dict.fromkeys(off, "off")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["add_beyond", "bin_intensities", "crop_beyond", "spread_to_fine"]
+__all__ = ["add_beyond", "bin_intensities", "centred_resize", "crop_beyond", "spread_to_fine"]
 
 
 def bin_intensities(fine: torch.Tensor, oversampling: int) -> torch.Tensor:
@@ -83,6 +83,22 @@ def add_beyond(patterns: torch.Tensor, pixels: int) -> torch.Tensor:
             last = patterns.narrow(axis, size - size // 2, size // 2)
             patterns = torch.cat((first, patterns.new_zeros(shape), last), axis)
     return patterns
+
+
+def centred_resize(array: torch.Tensor, size: int) -> torch.Tensor:
+    """Crop or zero-pad the last two axes, keeping index K // 2 at the new K // 2."""
+    for axis in (-2, -1):
+        old = array.shape[axis]
+        before = size // 2 - old // 2
+        if before < 0 or size - old - before < 0:
+            array = array.narrow(axis, max(0, -before), min(old, size))
+            before, old = max(0, before), array.shape[axis]
+        after = size - old - before
+        if before or after:
+            pad = [0, 0, 0, 0]
+            pad[(0 if axis == -1 else 2) : (2 if axis == -1 else 4)] = [before, after]
+            array = torch.nn.functional.pad(array, pad)
+    return array
 
 
 def _bin(fine: torch.Tensor, s: int, axis: int) -> torch.Tensor:

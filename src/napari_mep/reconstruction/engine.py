@@ -29,12 +29,7 @@ from napari_mep.reconstruction.baselines.solve import problem_plan, solve_baseli
 from napari_mep.reconstruction.gradient import Belief, solve_gradient
 from napari_mep.reconstruction.memory import check_memory
 from napari_mep.reconstruction.posterior import sample_posterior
-from napari_mep.reconstruction.problem import (
-    Interrupted,
-    Problem,
-    build_problem,
-    with_precise_waves,
-)
+from napari_mep.reconstruction.problem import Interrupted, Problem, build_problem
 from napari_mep.reconstruction.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -110,7 +105,7 @@ def reconstruct(
         )
         plan = plan.settled_for(card, resolves_depth=problem.resolves_depth)
         if plan.object.waves == "precise":
-            problem = with_precise_waves(problem, dataset)
+            problem = problem.with_precise_waves(dataset)
         semiangle = dataset.calibration.convergence_semiangle_mrad
         steps = (
             _outside_steps(problem, plan, semiangle, device)

@@ -9,16 +9,12 @@ import torch
 from numpy.typing import ArrayLike
 
 from napari_mep.data.preprocessing import in_whole_pixels
+from napari_mep.physics.detector import bin_intensities, centred_resize
 from napari_mep.physics.multislice import MultisliceModel
 from napari_mep.physics.optics import fresnel_propagator
 from napari_mep.physics.probe import probe_radius_A
 from napari_mep.reconstruction.geometry import model_voxels
-from napari_mep.reconstruction.problem import (
-    PRECISE_OVERSAMPLING,
-    centred_resize,
-    precise_waves,
-    wave_probe,
-)
+from napari_mep.reconstruction.waves import PRECISE_OVERSAMPLING, precise_waves, wave_probe
 
 if TYPE_CHECKING:
     from napari_mep.data.dataset import DiffractionDataset
@@ -178,8 +174,6 @@ def _electrons(
     dataset: DiffractionDataset, probe: torch.Tensor, detector: int, oversampling: int
 ) -> float:
     """Electrons in a pattern of vacuum, as the solvers take them, from the mean pattern."""
-    from napari_mep.physics.detector import bin_intensities
-
     counted = dataset.electrons_per_pattern
     if dataset.mask is None:
         return counted

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,37 +12,21 @@ import torch
 from torch import Tensor
 
 from napari_mep.data.preprocessing import in_whole_pixels
-from napari_mep.physics.detector import add_beyond, bin_intensities
-from napari_mep.physics.interpolation import FinerPixels, finer_pixels
+from napari_mep.physics.detector import bin_intensities, centred_resize
 from napari_mep.physics.likelihood import LikelihoodKind, LikelihoodResult
 from napari_mep.physics.multislice import MultisliceModel
 from napari_mep.physics.noise import expected_residual_floor
-from napari_mep.physics.optics import core_absorption, fresnel_propagator, wavelength_A
-from napari_mep.physics.probe import (
-    Aberrations,
-    probe_fourier,
-    probe_from_array,
-    probe_radius_A,
-)
+from napari_mep.physics.optics import fresnel_propagator, wavelength_A
+from napari_mep.physics.probe import probe_radius_A
 from napari_mep.reconstruction.geometry import CanvasGrid, canvas_grid, model_voxels
 from napari_mep.reconstruction.streaming import StreamedCounts, fits_in_memory, read_ahead
+from napari_mep.reconstruction.waves import PRECISE_COST, PreciseWaves, precise_waves, wave_probe
 
 if TYPE_CHECKING:
     from napari_mep.data.dataset import DiffractionDataset
     from napari_mep.reconstruction.plan import ReconstructionPlan
 
-__all__ = [
-    "PRECISE_OVERSAMPLING",
-    "CanvasGrid",
-    "Interrupted",
-    "PreciseWaves",
-    "Problem",
-    "build_problem",
-    "centred_resize",
-    "precise_waves",
-    "wave_probe",
-    "with_precise_waves",
-]
+__all__ = ["CanvasGrid", "Interrupted", "Problem", "build_problem"]
 
 _log = logging.getLogger(__name__)
 
@@ -53,11 +35,6 @@ _PROBE_SHARE = 0.98
 # Depth lies in phase differences of a few hundredths of a radian. Below this noise of a voxel, rad,
 # quasi-Newton steps find more of it than of noise (measured: docs/method.md).
 _DEPTH_NOISE_RAD = 0.025
-# Precise waves: on a window this many detector windows wide the tail of the probe hardly wraps, and
-# followed this much farther than the detector they hardly fold back (measured: docs/method.md).
-PRECISE_OVERSAMPLING = 3
-_PRECISE_REACH = Fraction(5, 4)
-_PRECISE_COST = 4  # at most, in evaluations of the fast model
 # Where the beam hardly goes a full step would amplify noise: illumination is floored here.
 _FAINT = 0.05
 
@@ -68,25 +45,6 @@ _PATTERNS_AT_ONCE = {"cpu": 32}
 
 class Interrupted(Exception):
     """The user asked to stop in the middle of a step."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PreciseWaves:
-    """A forward model with less error of its own, three to four times as slow.
-
-    Parameters
-    ----------
-    model : MultisliceModel
-        Waves on a wider window and on finer pixels, and atom cores that absorb.
-    pixels : FinerPixels
-        From the canvas to its pixels.
-    ratio : Fraction
-        Pixel of the canvas over pixel of the waves.
-    """
-
-    model: MultisliceModel
-    pixels: FinerPixels
-    ratio: Fraction
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,6 +109,11 @@ class Problem:
         """Whether the dose suffices for steps that find depth."""
         return self.stiffness > _DEPTH_NOISE_RAD**-2
 
+    def with_precise_waves(self, dataset: DiffractionDataset) -> Problem:
+        """The same problem, able to evaluate its data precisely; made from the same dataset."""
+        shape = (self.grid.shape[1], self.grid.shape[2])
+        return replace(self, precise=precise_waves(self.model, shape, dataset, self.device))
+
     def check_stop(self) -> None:
         """Raise `Interrupted` once the user has asked to stop."""
         if self.stop.is_set():
@@ -181,7 +144,7 @@ class Problem:
         value = misfit = signal = torch.zeros((), device=canvas.device)
         size = _PATTERNS_AT_ONCE.get(self.device.type, len(chosen))
         if precise is not None:
-            size = max(1, size // _PRECISE_COST)
+            size = max(1, size // PRECISE_COST)
         parts = [chosen[first : first + size] for first in range(0, len(chosen), size)]
         for part, counts in read_ahead(self.counts, parts):
             self.check_stop()
@@ -289,55 +252,6 @@ def build_problem(
     )
 
 
-def with_precise_waves(problem: Problem, dataset: DiffractionDataset) -> Problem:
-    """The same problem, able to evaluate its data precisely.
-
-    Parameters
-    ----------
-    problem : Problem
-        Made from the dataset.
-    dataset : DiffractionDataset
-        Its probe counts.
-    """
-    precise = precise_waves(problem.model, problem.grid.shape[1:], dataset, problem.device)
-    return replace(problem, precise=precise)
-
-
-def precise_waves(
-    model: MultisliceModel,
-    canvas_shape: tuple[int, int],
-    dataset: DiffractionDataset,
-    device: torch.device,
-) -> PreciseWaves:
-    """A model with less error than another one, for the same canvas and patterns.
-
-    Parameters
-    ----------
-    model : MultisliceModel
-        The other one; its pixel is that of the canvas.
-    canvas_shape : (Y, X)
-        Canvas in pixels.
-    dataset : DiffractionDataset
-        Its probe counts.
-    device : torch.device
-        Where canvases lie.
-    """
-    detector = model.detector_shape[0]
-    s = max(PRECISE_OVERSAMPLING, model.oversampling)
-    beyond = math.ceil(detector * (_PRECISE_REACH - 1) / 2)
-    ratio = Fraction(detector + 2 * beyond, detector)
-    probe = wave_probe(dataset, s, detector, model.pixel_size_A)
-    precise = replace(
-        model,
-        probe_k=add_beyond(probe, s * beyond).to(torch.complex64),
-        pixel_size_A=model.pixel_size_A / float(ratio),
-        oversampling=s,
-        beyond_px=beyond,
-        core_absorption=core_absorption(model.pixel_size_A),
-    )
-    return PreciseWaves(precise, finer_pixels(canvas_shape, ratio, device=device), ratio)
-
-
 def _electrons(counts: Tensor, mask: Tensor | None, probe: Tensor, oversampling: int) -> float:
     """Electrons in a pattern of vacuum: the mean of those counted, over the share that was seen.
 
@@ -368,35 +282,3 @@ def _fit_detector(
     else:
         counts = fit(torch.from_numpy(dataset.counts())).to(device)
     return counts, None if bool(mask.all()) else mask
-
-
-def centred_resize(array: Tensor, size: int) -> Tensor:
-    """Crop or zero-pad the last two axes, keeping index K // 2 at the new K // 2."""
-    for axis in (-2, -1):
-        old = array.shape[axis]
-        before = size // 2 - old // 2
-        if before < 0 or size - old - before < 0:
-            array = array.narrow(axis, max(0, -before), min(old, size))
-            before, old = max(0, before), array.shape[axis]
-        after = size - old - before
-        if before or after:
-            pad = [0, 0, 0, 0]
-            pad[(0 if axis == -1 else 2) : (2 if axis == -1 else 4)] = [before, after]
-            array = torch.nn.functional.pad(array, pad)
-    return array
-
-
-def wave_probe(dataset: DiffractionDataset, s: int, detector: int, pixel_A: float) -> Tensor:
-    """Fourier probe on the wave window: the dataset's own array, else from the aberrations."""
-    calibration = dataset.calibration
-    window = s * detector
-    if dataset.probe is not None:
-        wave = torch.from_numpy(np.ascontiguousarray(dataset.probe))
-        return probe_from_array(centred_resize(wave, window))
-    return probe_fourier(
-        (window, window),
-        pixel_A,
-        calibration.beam_energy_keV,
-        calibration.convergence_semiangle_mrad,
-        Aberrations.from_defocus(calibration.defocus_A, calibration.spherical_aberration_A),
-    )

@@ -23,7 +23,7 @@ from napari_mep.data.simulate import apply_dose, simulate_atoms, simulated_size_
 from napari_mep.reconstruction.geometry import CanvasGrid
 from napari_mep.reconstruction.gradient import solve_gradient
 from napari_mep.reconstruction.plan import GradientPlan, ReconstructionPlan
-from napari_mep.reconstruction.problem import Interrupted, build_problem, with_precise_waves
+from napari_mep.reconstruction.problem import Interrupted, build_problem
 from napari_mep.training.settings import TrainingSettings
 from napari_mep.training.volumes import AtomBoxes
 from napari_mep.volume import PhaseVolume
@@ -128,7 +128,7 @@ def solve_view(
     )
     find_depth = settings.quasi_newton_share > 0 and problem.resolves_depth
     if find_depth:
-        problem = with_precise_waves(problem, counted)
+        problem = problem.with_precise_waves(counted)
     *_, last = solve_gradient(problem, (plan or GradientPlan()).settled(find_depth=find_depth))
     return _on_canvas(expected.specimen, problem.grid), last.canvas.cpu().numpy()
 
