@@ -92,6 +92,14 @@ def test_quasi_newton_steps_find_more_of_the_depth():
     assert errors[1] < errors[0]
 
 
+def test_a_precise_model_leaves_more_of_the_depth():
+    volumes = _columns(40)
+    kind = {"quasi_newton_share": 1.0}
+    careless = _error_of_depth(*_pairs(volumes, error_rad=0.03, **kind))
+    precise = _error_of_depth(*_pairs(volumes, error_rad=0.004, **kind))
+    assert precise < careless  # with the same draws
+
+
 def test_tiles_are_cut_out_of_the_volumes():
     volumes = torch.arange(10.0)[:, None, None].expand(30, 10, 32, 32)
     tiles, _ = _pairs(volumes)

@@ -34,8 +34,7 @@ _COARSE_INVA, _FINE_INVA = 0.4, 2.5
 _APERTURE_INVA = (0.6, 1.5)  # 12 to 30 mrad at 300 keV
 _WAVELENGTH_A = (0.0197, 0.042)  # 300 to 80 keV
 _NOISE_RAD = (0.0025, 0.05)  # of a voxel that is measured as well as the depth sum: 2e6 to 5e3 e/A2
-# Besides counting noise depth suffers from whatever the forward model gets wrong.
-_DEPTH_ERROR_RAD = (0.001, 0.03)
+_LEAST_ERROR_RAD = 0.001  # over depth, besides counting noise
 _BANK = 48  # combinations of optics, thickness and iterations that are drawn from
 _RINGS = 96  # lateral frequencies at which matrices are worked out
 
@@ -208,6 +207,8 @@ class Estimates:
         Volumes that get an estimate; the others get zeros, which says that there is none.
     quasi_newton_share : float
         Of the estimates, those by quasi-Newton steps; the others are by gradient steps.
+    error_rad : float
+        What the forward model gets wrong shows over depth: at most so many rad of a voxel.
     device : torch.device or str
         Where volumes are.
     """
@@ -219,10 +220,11 @@ class Estimates:
         share: float,
         *,
         quasi_newton_share: float = 0.0,
+        error_rad: float = 0.03,
         device: torch.device | str = "cpu",
     ) -> None:
         self.tile_shape, self.share = tile_shape, share
-        self.quasi_newton_share = quasi_newton_share
+        self.quasi_newton_share, self.error_rad = quasi_newton_share, error_rad
         self.shape = (2 * tile_shape[0], *tile_shape[1:])
         # Banks are part of the method and not of a run.
         rng = np.random.default_rng(0)
@@ -272,7 +274,7 @@ class Estimates:
                 bank = self._quasi_newton
             solver = bank[rng.integers(len(bank))]
             counting = solver.counting_rad or _log_uniform(rng, _NOISE_RAD)
-            wrong = _log_uniform(rng, _DEPTH_ERROR_RAD)
+            wrong = _log_uniform(rng, (_LEAST_ERROR_RAD, self.error_rad))
             first = int(rng.integers(max(0, solver.slices - depth) + 1))
             known = rng.random() < self.share
             tile = volume[first : first + depth]

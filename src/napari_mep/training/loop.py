@@ -154,6 +154,7 @@ def train(
                 settings.voxel_size_A,
                 settings.estimate_share,
                 quasi_newton_share=settings.quasi_newton_share,
+                error_rad=settings.estimate_error_rad,
                 device=device,
             )
             deep = replace(settings, tile_shape=estimates.shape)

@@ -87,6 +87,13 @@ class TrainingSettings:
         least=0,
         most=1,
     )
+    estimate_error_rad: float = _setting(
+        0.03,
+        "How wrong these estimates are over depth at most, besides counting noise: rad of a voxel, "
+        "from 0.001 on. A forward model with fast waves needs 0.03, with precise ones 0.004.",
+        least=0.001,
+        most=1,
+    )
     solved_share: float = _setting(
         0.0,
         "Volumes that come from a folder of solved views, with the estimate of a real solver; 0: "
