@@ -297,18 +297,13 @@ def test_precise_waves_know_what_abtem_simulates():
     """At the truth our model misses the patterns by much less with them."""
     pytest.importorskip("abtem")
     from napari_mep.data.simulate import apply_dose, simulate_expected
+    from napari_mep.reconstruction.solve_views import _on_canvas as on_canvas
 
     expected = simulate_expected("BaTiO3", Experiment(scan_shape=(4, 4), thickness_A=8.0))
     dataset = apply_dose(expected, None)
     plan = ReconstructionPlan(method="gradient")
     problem = build_problem(dataset, plan, device=CPU).with_precise_waves(dataset)
-    specimen, grid = expected.specimen, problem.grid
-    top, left = (
-        round(-o / 0.2) - c for o, c in zip(specimen.origin_A[1:], grid.corner_px, strict=True)
-    )
-    _, height, width = grid.shape
-    part = specimen.data[:, top : top + height, left : left + width]
-    canvas = torch.from_numpy(np.ascontiguousarray(part))
+    canvas = torch.from_numpy(on_canvas(expected.specimen, problem.grid))
     fast, precise = (problem.data_term(canvas, precisely=p) for p in (False, True))
     assert fast.residual > 0.025
     assert precise.residual < 0.5 * fast.residual

@@ -105,8 +105,8 @@ def predicted_patterns(
     positions = (dataset.positions_A()[chosen] - origin) / np.array([dy, dx]) + margin
     if precisely:
         precise = precise_waves(model, (phase.shape[1], phase.shape[2]), dataset, phase.device)
-        phase, model = precise.pixels.finer(phase), precise.model
-        positions = positions * float(precise.ratio)
+        model = precise.model
+        phase, positions = precise.finer(phase, positions)
     patterns = model.intensities(phase, positions, shifts_px=shifts_px)
     patterns = torch.fft.fftshift(patterns, dim=(-2, -1))
     return _on_detector(patterns, dataset.detector_shape).numpy()

@@ -136,8 +136,8 @@ class Problem:
         phase, model, positions = canvas[: self.grid.measured_slices], self.model, self.positions_px
         precise = self.precise if precisely else None
         if precise is not None:
-            phase, model = precise.pixels.finer(phase), precise.model
-            positions = positions * float(precise.ratio)
+            model = precise.model
+            phase, positions = precise.finer(phase, positions)
         chosen = np.arange(len(positions)) if indices is None else indices
         share = len(positions) / len(chosen)
         gradient = torch.zeros_like(phase)

@@ -54,6 +54,10 @@ class PreciseWaves:
     pixels: FinerPixels
     ratio: Fraction
 
+    def finer(self, phase: Tensor, positions_px: np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """Canvas (nz, Y, X) and probe centres (B, 2) on it, on the pixels of the waves."""
+        return self.pixels.finer(phase), positions_px * float(self.ratio)
+
 
 def precise_waves(
     model: MultisliceModel,
