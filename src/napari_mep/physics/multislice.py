@@ -5,7 +5,8 @@ t_n = exp(i phi_n), P free space between slices and Psi the wave on the detector
 
     dL / d phi_n = -2 Im(a_n w_n),    w_n = t_n P(w_{n+1}),    w_last = t_last F(dL/dI conj(Psi)).
 
-(With absorption, t_n = exp(i phi_n - c phi_n^2), it is 2 Re((i - 2 c phi_n) a_n w_n).)
+(With absorption, t_n = exp(i phi_n - c |phi_n|^2.5), it is
+2 Re((i - 2.5 c |phi_n|^1.5 sign(phi_n)) a_n w_n).)
 
 w is the conjugate of the usual adjoint wave. Free space and transmission are symmetric operators,
 so w travels through the same slices in reverse order: reciprocity, and the reason why no conjugate
@@ -69,7 +70,8 @@ class MultisliceModel:
         b, detector pixels beyond each edge of the detector to which waves are followed. What is
         scattered there would otherwise fold back onto the detector.
     core_absorption : float
-        c in exp(i phase - c phase^2), from `napari_mep.physics.optics.core_absorption`; 0: none.
+        c in exp(i phase - c |phase|^2.5), from `napari_mep.physics.optics.core_absorption`; 0:
+        none.
     electrons : float
         Electrons in a pattern of vacuum.
     mask : (Ky, Kx) bool tensor or None
@@ -245,8 +247,9 @@ class MultisliceModel:
         total = torch.stack(sums).sum(0) if sums else phase.new_zeros(3)
         slope_of_phase = run.windows.crop(gradient.imag).mul(-2.0)
         if self.core_absorption:
-            along_real = run.windows.crop(gradient.real) * phase
-            slope_of_phase -= along_real.mul_(4.0 * self.core_absorption)
+            steepness = phase.sign() * phase.abs().pow(1.5)
+            along_real = run.windows.crop(gradient.real) * steepness
+            slope_of_phase -= along_real.mul_(5.0 * self.core_absorption)
         return LikelihoodResult(
             value=total[0],
             gradient=slope_of_phase,

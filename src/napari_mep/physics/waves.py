@@ -38,7 +38,7 @@ class SpecimenPass:
     windows : WindowPlan
         Where the waves lie on the canvas.
     transmission : (nz, Y', X') complex tensor
-        exp(i phase - c phase^2) of the padded canvas.
+        exp(i phase - c |phase|^2.5) of the padded canvas.
     probe : (Ny, Nx) complex tensor
         Probe in Fourier space, times sqrt(electrons) / N.
     propagator : (Ny, Nx) complex tensor
@@ -110,7 +110,7 @@ class SpecimenPass:
             tilt_y = 2.0 * math.pi / shape[0] * shifts[:, 0, None, None] * y[:, None]
             tilt_x = 2.0 * math.pi / shape[1] * shifts[:, 1, None, None] * x
             tilts = (here(_unit(tilt_y)), here(_unit(tilt_x)))
-        modulus = torch.exp(-core_absorption * padded.square())
+        modulus = torch.exp(-core_absorption * padded.abs().pow(2.5))
         return cls(
             windows=windows,
             transmission=torch.polar(modulus, padded),
