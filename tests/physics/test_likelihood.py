@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_mep.physics.cores import Cores
 from napari_mep.physics.likelihood import pixel_terms
 from napari_mep.physics.multislice import MultisliceModel
 from napari_mep.physics.noise import poisson_counts
@@ -20,7 +21,7 @@ KINDS = ("amplitude", "poisson")
 POSITIONS = torch.tensor([(9.0, 10.0), (7.3, 12.6), (0.4, -3.2), (19.8, 21.5)], dtype=torch.float64)
 
 
-def _problem(s=1, detector=(12, 10), masked=True, electrons=2000.0, beyond=0, absorption=0.0):
+def _problem(s=1, detector=(12, 10), masked=True, electrons=2000.0, beyond=0, cores=None):
     """Model, phase and counts of another phase; the canvas is 18 x 20 pixels."""
     generator = torch.Generator().manual_seed(s)
     probe = probe_fourier(
@@ -40,7 +41,7 @@ def _problem(s=1, detector=(12, 10), masked=True, electrons=2000.0, beyond=0, ab
         detector_shape=detector,
         oversampling=s,
         beyond_px=beyond,
-        core_absorption=absorption,
+        cores=cores,
         electrons=electrons,
         mask=mask,
     )
@@ -53,9 +54,9 @@ def _problem(s=1, detector=(12, 10), masked=True, electrons=2000.0, beyond=0, ab
 @pytest.mark.parametrize("s", [1, 2, 3])
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("shifted", [True, False])
-@pytest.mark.parametrize(("beyond", "absorption"), [(0, 0.0), (2, 0.05)])
-def test_gradient_is_the_finite_difference(kind, s, masked, shifted, beyond, absorption):
-    model, phase, counts = _problem(s, masked=masked, beyond=beyond, absorption=absorption)
+@pytest.mark.parametrize(("beyond", "cores"), [(0, None), (2, Cores(0.05, 0.02))])
+def test_gradient_is_the_finite_difference(kind, s, masked, shifted, beyond, cores):
+    model, phase, counts = _problem(s, masked=masked, beyond=beyond, cores=cores)
     shifts = 0.4 * torch.rand(len(POSITIONS), 2, dtype=torch.float64) if shifted else None
 
     def likelihood(phase):

@@ -2,13 +2,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
 from napari_mep.errors import CalibrationError
 from napari_mep.physics.optics import (
-    core_absorption,
     fresnel_propagator,
     interaction_constant,
     spatial_frequencies,
@@ -64,32 +62,3 @@ def test_propagators_compose_and_have_no_hidden_tilt():
     # Even in k: a grid that is off by half a bin is not, and shifts the wave sideways.
     mirrored = there.flip(0, 1).roll((1, 1), (0, 1))
     torch.testing.assert_close(mirrored, there)
-
-
-@pytest.mark.parametrize("pixel_A", [0.1, 0.2, 0.3])
-def test_core_absorption_is_what_atoms_scatter_beyond_the_pixels(pixel_A):
-    """Half the mean square of the phase that pixels miss, against the phase that they show."""
-    parametrizations = pytest.importorskip("abtem.parametrizations")
-    factors = parametrizations.LobatoParametrization()
-    n, fine_A = 512, 0.0125
-    k = np.fft.fftfreq(n, fine_A)
-    k2 = k[:, None] ** 2 + k**2
-    held = (np.abs(k)[:, None] <= 0.5 / pixel_A) & (np.abs(k) <= 0.5 / pixel_A)
-
-    def low_pass(image):
-        return np.fft.ifft2(np.fft.fft2(image) * held).real
-
-    found = []
-    for element in ("C", "O", "Al", "Ti", "Fe", "Sr", "Sn", "La", "Pb"):
-        # 47.878 V A^2 turns a scattering factor into a projected potential (Kirkland, app. C).
-        potential = np.fft.ifft2(factors.scattering_factor(element)(k2)).real * 47.878 / fine_A**2
-        phase = interaction_constant(300.0) * potential
-        shown = low_pass(phase)
-        missed = low_pass((phase - shown) ** 2) / 2
-        power = np.abs(shown) ** 2.5
-        found.append((missed * power).sum() / (power**2).sum())
-    assert core_absorption(pixel_A) == pytest.approx(np.mean(found), rel=0.1)
-    # One for all elements: with the square of the phase it would be three times as much for lead
-    # as for carbon.
-    assert max(found) < 1.35 * core_absorption(pixel_A)
-    assert min(found) > 0.8 * core_absorption(pixel_A)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -99,7 +99,7 @@ def test_electrons_stay_counted_where_patterns_are_centred(
     as_seen = as_seen * (-1 if flip_y else 1, 1)
     seen = make_dataset(shifts_px=as_seen, electrons=electrons, seed=1)
     flags = {"detector_transpose": transpose, "detector_flip_y": flip_y}
-    stored = dataclasses.replace(
+    stored = replace(
         seen,
         patterns=as_stored(seen.patterns, transpose, flip_y, False),
         calibration=seen.calibration.model_copy(update=flags),
@@ -169,7 +169,7 @@ def test_known_probe_is_used(make_dataset, plan, specimen):
     # the aberrations that the calibration states are wrong
     dataset = make_dataset(probe=wave, defocus_A=-50.0)
     assert _residual_at_truth(specimen, build_problem(dataset, plan, device=CPU)) < 2e-3
-    wrong = dataclasses.replace(dataset, probe=None)
+    wrong = replace(dataset, probe=None)
     assert _residual_at_truth(specimen, build_problem(wrong, plan, device=CPU)) > 0.02
 
 
@@ -307,6 +307,35 @@ def test_precise_waves_know_what_abtem_simulates():
     fast, precise = (problem.data_term(canvas, precisely=p) for p in (False, True))
     assert fast.residual > 0.025
     assert precise.residual < 0.5 * fast.residual
+
+
+def test_cores_leave_the_depth_of_heavy_columns_right():
+    """Without them patterns are told best by columns that weigh more where the beam leaves."""
+    pytest.importorskip("abtem")
+    from napari_mep.data.simulate import apply_dose, simulate_expected
+    from napari_mep.reconstruction.solve_views import _on_canvas as on_canvas
+
+    expected = simulate_expected("BaTiO3", Experiment(scan_shape=(5, 5), thickness_A=12.8))
+    dataset = apply_dose(expected, None)
+    plan = ReconstructionPlan(method="gradient")
+    problem = build_problem(dataset, plan, device=CPU).with_precise_waves(dataset)
+    precise = problem.precise
+    bare = replace(problem, precise=replace(precise, model=replace(precise.model, cores=None)))
+    canvas = torch.from_numpy(on_canvas(expected.specimen, problem.grid))
+    z = torch.linspace(0.0, 1.0, len(canvas))[:, None, None]
+    tilt = torch.cos(torch.pi * z) * canvas.mean(0) ** 2
+
+    def preferred(problem):
+        """How much of the tilt patterns ask for, to second order."""
+        step = 0.05
+        a, b, c = (
+            float(problem.data_term(canvas + h * tilt, precisely=True).value)
+            for h in (-step, 0.0, step)
+        )
+        return step * (a - c) / (2 * (a + c - 2 * b))
+
+    assert preferred(bare) < -0.1
+    assert abs(preferred(problem)) < 0.4 * abs(preferred(bare))
 
 
 def test_the_precise_data_term_is_differentiated_as_it_is_evaluated(make_dataset, plan, specimen):

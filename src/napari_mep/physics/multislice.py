@@ -5,8 +5,7 @@ t_n = exp(i phi_n), P free space between slices and Psi the wave on the detector
 
     dL / d phi_n = -2 Im(a_n w_n),    w_n = t_n P(w_{n+1}),    w_last = t_last F(dL/dI conj(Psi)).
 
-(With absorption, t_n = exp(i phi_n - c |phi_n|^2.5), it is
-2 Re((i - 2.5 c |phi_n|^1.5 sign(phi_n)) a_n w_n).)
+(With atom cores, t_n = exp(i p(phi_n) - q(phi_n)), it is 2 Re((i p' - q') a_n w_n).)
 
 w is the conjugate of the usual adjoint wave. Free space and transmission are symmetric operators,
 so w travels through the same slices in reverse order: reciprocity, and the reason why no conjugate
@@ -23,6 +22,7 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 import torch
 
+from napari_mep.physics.cores import Cores
 from napari_mep.physics.detector import (
     add_beyond,
     bin_intensities,
@@ -69,9 +69,8 @@ class MultisliceModel:
     beyond_px : int
         b, detector pixels beyond each edge of the detector to which waves are followed. What is
         scattered there would otherwise fold back onto the detector.
-    core_absorption : float
-        c in exp(i phase - c |phase|^2.5), from `napari_mep.physics.optics.core_absorption`; 0:
-        none.
+    cores : Cores or None
+        What atoms do to the beam between the pixels; None: nothing.
     electrons : float
         Electrons in a pattern of vacuum.
     mask : (Ky, Kx) bool tensor or None
@@ -96,7 +95,7 @@ class MultisliceModel:
     detector_shape: tuple[int, int]
     oversampling: int = 1
     beyond_px: int = 0
-    core_absorption: float = 0.0
+    cores: Cores | None = None
     electrons: float = 1.0
     mask: torch.Tensor | None = None
     memory_budget_bytes: int | None = None
@@ -106,8 +105,6 @@ class MultisliceModel:
             raise ValueError(f"oversampling: {self.oversampling}, must be at least 1")
         if self.beyond_px < 0:
             raise ValueError(f"beyond_px: {self.beyond_px}, must not be negative")
-        if not (math.isfinite(self.core_absorption) and self.core_absorption >= 0):
-            raise ValueError(f"core_absorption: {self.core_absorption}, must not be negative")
         reached = (n + 2 * self.beyond_px for n in self.detector_shape)
         expected = tuple(self.oversampling * n for n in reached)
         if tuple(self.probe_k.shape) != expected or not self.probe_k.is_complex():
@@ -246,10 +243,10 @@ class MultisliceModel:
             run.windows.add_to(gradient, product, part)
         total = torch.stack(sums).sum(0) if sums else phase.new_zeros(3)
         slope_of_phase = run.windows.crop(gradient.imag).mul(-2.0)
-        if self.core_absorption:
-            steepness = phase.sign() * phase.abs().pow(1.5)
-            along_real = run.windows.crop(gradient.real) * steepness
-            slope_of_phase -= along_real.mul_(5.0 * self.core_absorption)
+        if self.cores is not None:
+            argument, log_modulus = self.cores.slopes(phase)
+            slope_of_phase *= argument
+            slope_of_phase += log_modulus * run.windows.crop(gradient.real).mul(2.0)
         return LikelihoodResult(
             value=total[0],
             gradient=slope_of_phase,
@@ -333,7 +330,7 @@ class MultisliceModel:
             pixel_size_A=self.pixel_size_A,
             slice_thickness_A=self.slice_thickness_A,
             energy_keV=self.energy_keV,
-            core_absorption=self.core_absorption,
+            cores=self.cores,
             electrons=self.electrons,
             shifts_px=None if shifts_px is None else shifts_px * self.oversampling,
         )

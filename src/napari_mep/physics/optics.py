@@ -9,7 +9,6 @@ import torch
 from napari_mep.errors import CalibrationError
 
 __all__ = [
-    "core_absorption",
     "fresnel_propagator",
     "interaction_constant",
     "spatial_frequencies",
@@ -136,27 +135,3 @@ def fresnel_propagator(
     ky, kx = spatial_frequencies(shape, pixel_size_A)
     angle = -math.pi * wavelength_A(energy_keV) * distance_A * (ky.square() + kx.square())
     return torch.polar(torch.ones_like(angle), angle)
-
-
-def core_absorption(pixel_size_A: float) -> float:
-    """What the cores of atoms take from a beam that is followed on pixels of a given size.
-
-    Frequencies above 1 / (2 pixel) of the potential scatter beyond what the pixels hold. With d the
-    phase that they miss, exp(i phase) is to second order and on average exp(i phase - <d^2> / 2):
-    an absorption. Heavy atoms hide more of themselves, and with the power 2.5 of the phase that the
-    pixels show, c |phase|^2.5, one c does for all: on pixels of 0.2 A, from the scattering factors
-    of Lobato and Van Dyck (2014), c = 0.069 (C), 0.079 (O), 0.060 (Ti), 0.066 (Sr), 0.056 (La),
-    0.070 (Pb). Vibrations are not counted.
-
-    Parameters
-    ----------
-    pixel_size_A : float
-        Pixel of the phase in angstrom.
-
-    Returns
-    -------
-    float
-        c in exp(i phase - c |phase|^2.5), per radian^2.5; 0.067 for pixels of 0.2 A, and within a
-        tenth of the mean over elements from 0.1 to 0.3 A.
-    """
-    return 0.067 * (pixel_size_A / 0.2) ** 1.6

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from napari_mep.physics.cores import Cores
 from napari_mep.physics.optics import fresnel_propagator, spatial_frequencies
 from napari_mep.physics.windows import WindowPlan, as_positions, plan_windows
 
@@ -38,7 +39,7 @@ class SpecimenPass:
     windows : WindowPlan
         Where the waves lie on the canvas.
     transmission : (nz, Y', X') complex tensor
-        exp(i phase - c |phase|^2.5) of the padded canvas.
+        exp(i phase) of the padded canvas, or what atom cores make of it.
     probe : (Ny, Nx) complex tensor
         Probe in Fourier space, times sqrt(electrons) / N.
     propagator : (Ny, Nx) complex tensor
@@ -66,7 +67,7 @@ class SpecimenPass:
         pixel_size_A: float,
         slice_thickness_A: float,
         energy_keV: float,
-        core_absorption: float,
+        cores: Cores | None,
         electrons: float,
         shifts_px: torch.Tensor | np.ndarray | None,
     ) -> SpecimenPass:
@@ -110,10 +111,9 @@ class SpecimenPass:
             tilt_y = 2.0 * math.pi / shape[0] * shifts[:, 0, None, None] * y[:, None]
             tilt_x = 2.0 * math.pi / shape[1] * shifts[:, 1, None, None] * x
             tilts = (here(_unit(tilt_y)), here(_unit(tilt_x)))
-        modulus = torch.exp(-core_absorption * padded.abs().pow(2.5))
         return cls(
             windows=windows,
-            transmission=torch.polar(modulus, padded),
+            transmission=_unit(padded) if cores is None else cores.transmission(padded),
             probe=here(probe),
             propagator=here(propagator / pixels),
             ramps=(here(_unit(angle_y)), here(_unit(angle_x))),

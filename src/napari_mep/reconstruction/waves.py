@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_mep.physics.cores import Cores
 from napari_mep.physics.detector import add_beyond, centred_resize
 from napari_mep.physics.interpolation import FinerPixels, finer_pixels
-from napari_mep.physics.optics import core_absorption
 from napari_mep.physics.probe import Aberrations, probe_fourier, probe_from_array
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class PreciseWaves:
     Parameters
     ----------
     model : MultisliceModel
-        Waves on a wider window and on finer pixels, and atom cores that absorb.
+        Waves on a wider window and on finer pixels, and what atom cores do between pixels.
     pixels : FinerPixels
         From the canvas to its pixels.
     ratio : Fraction
@@ -89,7 +89,7 @@ def precise_waves(
         pixel_size_A=model.pixel_size_A / float(ratio),
         oversampling=s,
         beyond_px=beyond,
-        core_absorption=core_absorption(model.pixel_size_A),
+        cores=Cores.hidden_by(model.pixel_size_A),
     )
     return PreciseWaves(precise, finer_pixels(canvas_shape, ratio, device=device), ratio)
 
