@@ -54,7 +54,7 @@ def _problem(s=1, detector=(12, 10), masked=True, electrons=2000.0, beyond=0, co
 @pytest.mark.parametrize("s", [1, 2, 3])
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("shifted", [True, False])
-@pytest.mark.parametrize(("beyond", "cores"), [(0, None), (2, Cores(0.05, 0.02))])
+@pytest.mark.parametrize(("beyond", "cores"), [(0, None), (2, Cores(0.1))])
 def test_gradient_is_the_finite_difference(kind, s, masked, shifted, beyond, cores):
     model, phase, counts = _problem(s, masked=masked, beyond=beyond, cores=cores)
     shifts = 0.4 * torch.rand(len(POSITIONS), 2, dtype=torch.float64) if shifted else None

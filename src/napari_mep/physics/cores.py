@@ -7,7 +7,7 @@ show, c |phase|^2.5, one c does for all: on pixels of 0.2 A, from the scattering
 and Van Dyck (2014), c = 0.069 (C), 0.079 (O), 0.060 (Ti), 0.066 (Sr), 0.056 (La), 0.070 (Pb).
 
 That is single scattering of one atom, on average. Which c leaves the depth of a specimen right is
-measured (docs/method.md): a quarter more than these, together with a small deflection b phase^3.
+measured (docs/method.md): a quarter more than these.
 """
 
 from __future__ import annotations
@@ -22,36 +22,29 @@ __all__ = ["Cores"]
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """A slice acts as exp(i (phase + b phase^3) - c |phase|^2.5).
+    """A slice acts as exp(i phase - c |phase|^2.5).
 
     Parameters
     ----------
     absorption : float
         c, per radian^2.5.
-    deflection : float
-        b, per radian^2.
     """
 
     absorption: float
-    deflection: float
 
     @classmethod
     def hidden_by(cls, pixel_size_A: float) -> Cores:
         """Of atoms that are seen on pixels of a given size, angstrom.
 
-        c = 0.085 and b = 0.02 for 0.2 A; with the pixel they fall as the phase does that it misses
-        (its mean square over elements, to a tenth, from 0.1 to 0.3 A).
+        c = 0.085 for 0.2 A; with the pixel it falls as the mean square of the phase does that is
+        missed (over elements, to a tenth, from 0.1 to 0.3 A).
         """
-        missed = (pixel_size_A / 0.2) ** 1.6
-        return cls(absorption=0.085 * missed, deflection=0.02 * missed)
+        return cls(0.085 * (pixel_size_A / 0.2) ** 1.6)
 
     def transmission(self, phase: Tensor) -> Tensor:
         """Complex transmission of a real phase in radians, the same shape."""
-        modulus = torch.exp(-self.absorption * phase.abs().pow(2.5))
-        return torch.polar(modulus, phase + self.deflection * phase.pow(3))
+        return torch.polar(torch.exp(-self.absorption * phase.abs().pow(2.5)), phase)
 
-    def slopes(self, phase: Tensor) -> tuple[Tensor, Tensor]:
-        """Derivatives of the argument and of the log modulus with respect to the phase."""
-        argument = 1 + 3 * self.deflection * phase.square()
-        log_modulus = -2.5 * self.absorption * phase.sign() * phase.abs().pow(1.5)
-        return argument, log_modulus
+    def slope(self, phase: Tensor) -> Tensor:
+        """Derivative of the logarithm of the modulus with respect to the phase."""
+        return -2.5 * self.absorption * phase.sign() * phase.abs().pow(1.5)

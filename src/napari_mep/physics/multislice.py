@@ -5,7 +5,7 @@ t_n = exp(i phi_n), P free space between slices and Psi the wave on the detector
 
     dL / d phi_n = -2 Im(a_n w_n),    w_n = t_n P(w_{n+1}),    w_last = t_last F(dL/dI conj(Psi)).
 
-(With atom cores, t_n = exp(i p(phi_n) - q(phi_n)), it is 2 Re((i p' - q') a_n w_n).)
+(With atom cores, t_n = exp(i phi_n - q(phi_n)), it is 2 Re((i - q') a_n w_n).)
 
 w is the conjugate of the usual adjoint wave. Free space and transmission are symmetric operators,
 so w travels through the same slices in reverse order: reciprocity, and the reason why no conjugate
@@ -244,9 +244,7 @@ class MultisliceModel:
         total = torch.stack(sums).sum(0) if sums else phase.new_zeros(3)
         slope_of_phase = run.windows.crop(gradient.imag).mul(-2.0)
         if self.cores is not None:
-            argument, log_modulus = self.cores.slopes(phase)
-            slope_of_phase *= argument
-            slope_of_phase += log_modulus * run.windows.crop(gradient.real).mul(2.0)
+            slope_of_phase += self.cores.slope(phase) * run.windows.crop(gradient.real).mul(2.0)
         return LikelihoodResult(
             value=total[0],
             gradient=slope_of_phase,
