@@ -35,7 +35,6 @@ _APERTURE_INVA = (0.6, 1.5)  # 12 to 30 mrad at 300 keV
 _WAVELENGTH_A = (0.0197, 0.042)  # 300 to 80 keV
 _NOISE_RAD = (0.0025, 0.05)  # of a voxel that is measured as well as the depth sum: 2e6 to 5e3 e/A2
 _LEAST_ERROR_RAD = 0.001  # over depth, besides counting noise
-_LEAST_COLUMN_ERROR = 0.1
 _BANK = 48  # combinations of optics, thickness and iterations that are drawn from
 _RINGS = 96  # lateral frequencies at which matrices are worked out
 
@@ -210,9 +209,6 @@ class Estimates:
         Of the estimates, those by quasi-Newton steps; the others are by gradient steps.
     error_rad : float
         What the forward model gets wrong shows over depth: at most so many rad of a voxel.
-    column_error : float
-        The same where columns scatter strongly: at most so much of a voxel's mean over depth, for
-        each radian that the strongest column of the volume has; 0: nothing.
     device : torch.device or str
         Where volumes are.
     """
@@ -225,12 +221,10 @@ class Estimates:
         *,
         quasi_newton_share: float = 0.0,
         error_rad: float = 0.03,
-        column_error: float = 0.0,
         device: torch.device | str = "cpu",
     ) -> None:
         self.tile_shape, self.share = tile_shape, share
         self.quasi_newton_share, self.error_rad = quasi_newton_share, error_rad
-        self.column_error = column_error
         self.shape = (2 * tile_shape[0], *tile_shape[1:])
         # Banks are part of the method and not of a run.
         rng = np.random.default_rng(0)
@@ -281,9 +275,6 @@ class Estimates:
             solver = bank[rng.integers(len(bank))]
             counting = solver.counting_rad or _log_uniform(rng, _NOISE_RAD)
             wrong = _log_uniform(rng, (_LEAST_ERROR_RAD, self.error_rad))
-            share = 0.0
-            if self.column_error:
-                share = _log_uniform(rng, (_LEAST_COLUMN_ERROR, self.column_error))
             first = int(rng.integers(max(0, solver.slices - depth) + 1))
             known = rng.random() < self.share
             tile = volume[first : first + depth]
@@ -291,9 +282,7 @@ class Estimates:
             if known:
                 specimen = volume[: solver.slices]
                 counted, differs = noise[:, : solver.slices]
-                column = specimen.mean(0)
-                uncertain = wrong + share * float(column.max()) * column
-                error = counting * counted + uncertain * (differs - differs.mean(0))
+                error = counting * counted + wrong * (differs - differs.mean(0))
                 found = solver(specimen, error)[first : first + depth]
                 estimate[: len(found)] = found
             tiles.append(tile)

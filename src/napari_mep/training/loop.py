@@ -155,7 +155,6 @@ def train(
                 settings.estimate_share,
                 quasi_newton_share=settings.quasi_newton_share,
                 error_rad=settings.estimate_error_rad,
-                column_error=settings.estimate_column_error,
                 device=device,
             )
             deep = replace(settings, tile_shape=estimates.shape)

@@ -94,13 +94,6 @@ class TrainingSettings:
         least=0.001,
         most=1,
     )
-    estimate_column_error: float = _setting(
-        0.0,
-        "How wrong they are where columns scatter strongly, at most: share of a voxel's mean over "
-        "depth, for each radian of the strongest column; from 0.1 on, 0: not at all.",
-        least=0,
-        most=2,
-    )
     solved_share: float = _setting(
         0.0,
         "Volumes that come from a folder of solved views, with the estimate of a real solver; 0: "
