@@ -293,17 +293,22 @@ def test_a_mask_over_part_of_the_disk_does_not_dim_the_model(make_dataset, plan)
     assert seen == pytest.approx(1e5, rel=0.02)
 
 
-def test_precise_waves_know_what_abtem_simulates():
-    """At the truth our model misses the patterns by much less with them."""
+def _simulated(experiment):
+    """What abTEM counts of BaTiO3 without noise, with precise waves, and the true canvas."""
     pytest.importorskip("abtem")
     from napari_mep.data.simulate import apply_dose, simulate_expected
     from napari_mep.reconstruction.solve_views import _on_canvas as on_canvas
 
-    expected = simulate_expected("BaTiO3", Experiment(scan_shape=(4, 4), thickness_A=8.0))
+    expected = simulate_expected("BaTiO3", experiment)
     dataset = apply_dose(expected, None)
     plan = ReconstructionPlan(method="gradient")
     problem = build_problem(dataset, plan, device=CPU).with_precise_waves(dataset)
-    canvas = torch.from_numpy(on_canvas(expected.specimen, problem.grid))
+    return problem, torch.from_numpy(on_canvas(expected.specimen, problem.grid))
+
+
+def test_precise_waves_know_what_abtem_simulates():
+    """At the truth our model misses the patterns by much less with them."""
+    problem, canvas = _simulated(Experiment(scan_shape=(4, 4), thickness_A=8.0))
     fast, precise = (problem.data_term(canvas, precisely=p) for p in (False, True))
     assert fast.residual > 0.025
     assert precise.residual < 0.5 * fast.residual
@@ -311,17 +316,9 @@ def test_precise_waves_know_what_abtem_simulates():
 
 def test_cores_leave_the_depth_of_heavy_columns_right():
     """Without them patterns are told best by columns that weigh more where the beam leaves."""
-    pytest.importorskip("abtem")
-    from napari_mep.data.simulate import apply_dose, simulate_expected
-    from napari_mep.reconstruction.solve_views import _on_canvas as on_canvas
-
-    expected = simulate_expected("BaTiO3", Experiment(scan_shape=(5, 5), thickness_A=12.8))
-    dataset = apply_dose(expected, None)
-    plan = ReconstructionPlan(method="gradient")
-    problem = build_problem(dataset, plan, device=CPU).with_precise_waves(dataset)
+    problem, canvas = _simulated(Experiment(scan_shape=(5, 5), thickness_A=12.8))
     precise = problem.precise
     bare = replace(problem, precise=replace(precise, model=replace(precise.model, cores=None)))
-    canvas = torch.from_numpy(on_canvas(expected.specimen, problem.grid))
     z = torch.linspace(0.0, 1.0, len(canvas))[:, None, None]
     tilt = torch.cos(torch.pi * z) * canvas.mean(0) ** 2
 
