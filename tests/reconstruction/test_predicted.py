@@ -35,17 +35,14 @@ def test_the_true_volume_predicts_the_data(dataset, plan, volume):
 
 
 def test_precise_waves_predict_nearly_the_same(dataset, plan, volume):
-    """These data were made on one detector window, whose tails wrap; cores absorb a little.
-
-    The phase of these cores is small: in amplitude the difference is a thousandth, and far more
-    than rounding.
-    """
+    """Both on three windows, so what differs is reach and cores, here as heavy as strontium's."""
+    volume = PhaseVolume(2 * volume.data, volume.voxel_size_A, volume.origin_A)
     precise = plan.replace(object={"waves": "precise"})
     fast = plan.replace(object={"waves": "fast", "wave_oversampling": 3})
     a, b = (predicted_patterns(dataset, p, volume, [40])[0] for p in (precise, fast))
     assert a.shape == b.shape == (DETECTOR, DETECTOR)
     relative = np.linalg.norm(np.sqrt(a) - np.sqrt(b)) / np.linalg.norm(np.sqrt(b))
-    assert 3e-4 < relative < 0.03
+    assert 1e-3 < relative < 0.03
     assert 0.98 * b.sum() < a.sum() < b.sum()
 
 
