@@ -253,7 +253,8 @@ def test_training_knows_what_quasi_newton_steps_leave_of_a_crystal(make_dataset,
     *_, last = solve_gradient(problem, plan.gradient)
     optics = _optics(problem)
     stiffness = 0.8 * np.exp(-((optics.rings_invA / 1.8) ** 2))
-    linear = LinearSolver.after_quasi_newton_steps(optics, problem.stiffness**-0.5, stiffness)
+    counting = problem.stiffness**-0.5
+    linear = LinearSolver.after_quasi_newton_steps(optics, counting, stiffness, 10)
     _is_nearer_than_the_truth(linear, last, problem, specimen)
 
 
@@ -261,3 +262,4 @@ def test_training_believes_what_the_solver_believes(plan):
     believed = estimates._DEPTH_DEVIATION_RAD, estimates._SUM_DEVIATION_RAD
     assert believed == (plan.gradient.depth_deviation_rad, plan.gradient.sum_deviation_rad)
     assert estimates._ATOMIC_FALL_INVA == gradient._ATOMIC_FALL_INVA
+    assert estimates._DAMPING == gradient._DAMPING

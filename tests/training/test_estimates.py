@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.fft import idct
 
 from napari_mep.physics.depth_coupling import depth_coupling
-from napari_mep.training.estimates import Estimates, gradient_filter
+from napari_mep.training.estimates import Estimates, LinearSolver, Optics, gradient_filter
 
 OPTICS = {"slice_A": 1.6, "wavelength_A": 0.0197, "aperture_invA": 1.087}
 K = np.linspace(0, 2.5, 26)
@@ -90,6 +91,28 @@ def test_quasi_newton_steps_find_more_of_the_depth():
     volumes = _columns(60)
     errors = [_error_of_depth(*_pairs(volumes, quasi_newton_share=q)) for q in (0.0, 1.0)]
     assert errors[1] < errors[0]
+
+
+def test_quasi_newton_steps_that_stop_early_leave_the_noise_of_soft_modes():
+    shape = (8, 32, 32)
+    optics = Optics.of(shape, VOXEL_A, wavelength_A=0.0197, aperture_invA=1.087)
+    stiffness = np.full_like(optics.rings_invA, 0.8)
+    noise = 0.005 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    columns = _columns(1)[0, :8]
+
+    def moments(steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rms of the moments over depth that noise and that a crystal leave."""
+        solver = LinearSolver.after_quasi_newton_steps(optics, 0.005, stiffness, steps)
+        basis = torch.from_numpy(idct(np.eye(8), axis=0, norm="ortho")).float()
+        quiet = torch.zeros_like(noise)
+        # The clamp would hide half of the noise.
+        found = solver(columns, quiet), solver(columns, noise) - solver(columns, quiet)
+        rms = [torch.einsum("zj,zyx->jyx", basis, f).square().mean((1, 2)).sqrt() for f in found]
+        return rms[1].numpy(), rms[0].numpy()
+
+    (few_noise, few_crystal), (all_noise, all_crystal) = moments(5), moments(1000)
+    assert few_crystal[0] == pytest.approx(all_crystal[0], rel=0.05)  # the depth sum is found
+    assert (few_noise[4:] < 0.5 * all_noise[4:]).all()
 
 
 def test_a_precise_model_leaves_more_of_the_depth():
