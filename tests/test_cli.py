@@ -192,7 +192,7 @@ def test_samples_give_a_mean_and_a_spread(capsys, simulated, make_prior, tmp_pat
     mean, record = read_reconstruction(both["path"])
     spread, _ = read_reconstruction(both["spread"])
     assert record["samples"] == 2
-    # Negative phases are set to zero last, in single samples too: compare where there were none.
+    # Phases are bounded from below last, in single samples too: compare where they were positive.
     positive = np.min(singles, axis=0) > 0
     assert positive.mean() > 0.2
     for result, expected in (

@@ -65,10 +65,9 @@ def test_several_samples_end_as_their_mean_and_spread(dataset, mep_plan):
     assert [s.step for s in snapshots] == list(range(1, 16))
     assert [s.samples for s in snapshots[3:]] == 5 * [0] + 6 * [1] + [2]
     assert all(s.spread is None for s in snapshots[:-1])
-    # Negative phases are set to zero last, in single samples too: compare where there were none.
+    # Phases are bounded from below last, in single samples too: compare where they were positive.
     positive = np.min(singles, axis=0) > 0
     assert positive.mean() > 0.2
-    assert last.volume.data.min() == 0
     for result, expected in (
         (last.volume, np.mean(singles, axis=0)),
         (last.spread, np.std(singles, axis=0, ddof=1)),
@@ -122,6 +121,17 @@ def test_the_mean_of_the_samples_ends_with_gradient_steps(dataset, mep_plan):
     # the first of these steps is judged where it begins: at the mean
     moved = last.volume.data - mean.volume.data
     assert 0 < np.sqrt(np.mean(moved**2)) < 1.5 * plan.finish_deviation_rad
+
+
+def test_what_rings_beside_atoms_stays_and_only_there_phases_are_negative(dataset, mep_plan):
+    plan = mep_plan.replace(samples=2, finish_iterations=4)
+    *_, mean = reconstruct(dataset, plan.replace(finish_iterations=0))
+    *_, last = reconstruct(dataset, plan)
+    before, after = mean.volume.data, last.volume.data
+    # An atom rings by a hundredth of its height, and the highest may lie beyond what was scanned.
+    assert 0 > before.min() >= -0.02 * before.max()
+    assert (after >= np.minimum(before, 0)).all()
+    assert ((after < 0) <= (before < 0)).all()
 
 
 def test_a_prior_that_takes_an_estimate_sees_the_gradient_solution(

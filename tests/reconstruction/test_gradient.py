@@ -208,6 +208,17 @@ def test_phases_are_positive(make_dataset, plan):
     assert all(float(step.canvas.min()) >= 0 for step in steps)
 
 
+def test_a_bound_is_for_each_voxel(make_dataset, plan):
+    problem = build_problem(make_dataset(electrons=1e3, seed=4), plan, device=CPU)
+    lowest = torch.zeros(problem.grid.shape)
+    lowest[:, ::2] = -0.02
+    settings = GradientPlan(iterations=6)
+    mean = torch.zeros_like(lowest)
+    *_, last = solve_gradient(problem, settings, mean, Belief(mean, 0.02, 0.02), lowest=lowest)
+    assert bool((last.canvas >= lowest).all())
+    assert bool((last.canvas[:, ::2] < 0).any())
+
+
 def _exact(make_dataset, plan):
     """A crystal, and a problem with the patterns that our own model expects of it."""
     calibration = {"specimen_thickness_A": 12.8, "defocus_A": -60.0}

@@ -39,19 +39,23 @@ def _diagonal(hessian):
     return lambda gradient: scale * gradient
 
 
-def test_the_bounded_minimum_is_found(quadratic):
+@pytest.mark.parametrize("ringing", [False, True], ids=["zero", "of each voxel"])
+def test_the_bounded_minimum_is_found(quadratic, ringing):
     hessian, lowest = quadratic
     start = torch.ones(SHAPE, dtype=torch.float64)
-    *_, (found, _) = minimise(_objective(hessian, lowest), start, _diagonal(hessian), 400)
+    bound = -0.3 * torch.rand(SHAPE, generator=torch.Generator().manual_seed(1)).double() * ringing
+    objective, options = _objective(hessian, lowest), {"lowest": bound} if ringing else {}
+    *_, (found, _) = minimise(objective, start, _diagonal(hessian), 400, **options)
     reference = minimize(
         lambda x: 0.5 * (x - lowest.numpy()) @ hessian.numpy() @ (x - lowest.numpy()),
         np.ones(SIZE),
         jac=lambda x: hessian.numpy() @ (x - lowest.numpy()),
         method="L-BFGS-B",
-        bounds=[(0, None)] * SIZE,
+        bounds=[(float(b), None) for b in bound.flatten()],
         options={"maxiter": 5000, "ftol": 1e-15, "gtol": 1e-10},
     )
-    assert (reference.x == 0).sum() > 4
+    assert (reference.x == bound.numpy().ravel()).sum() > 4
+    assert bool((found >= bound).all())
     np.testing.assert_allclose(found.numpy().ravel(), reference.x, atol=1e-4)
 
 

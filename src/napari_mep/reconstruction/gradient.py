@@ -85,6 +85,8 @@ def solve_gradient(
     plan: GradientPlan,
     start: Tensor | None = None,
     belief: Belief | None = None,
+    *,
+    lowest: Tensor | None = None,
 ) -> Iterator[GradientStep]:
     """The most probable specimen under the data and a Gaussian belief.
 
@@ -107,6 +109,8 @@ def solve_gradient(
         Canvas in radians to begin with, which leaves the first part out; None: vacuum.
     belief : Belief, optional
         Instead of the plan's, which is about vacuum.
+    lowest : (z, y, x) tensor, optional
+        Phases below which no quasi-Newton step goes, rad; None: zero.
 
     Yields
     ------
@@ -145,7 +149,8 @@ def solve_gradient(
         return Evaluation(float(data.value) + value, gradient, data.residual)
 
     inverse = _inverse_over_depth(problem, believed)
-    steps = minimise(objective, start[:slices], inverse, iterations - done)
+    bound = 0.0 if lowest is None else lowest[:slices]
+    steps = minimise(objective, start[:slices], inverse, iterations - done, lowest=bound)
     for i, (specimen, result) in enumerate(steps, start=done):
         yield GradientStep(i, torch.cat([specimen, beyond]), result.residual)
 

@@ -1,4 +1,4 @@
-"""Limited-memory BFGS for phases that are positive, with a preconditioner that knows depth."""
+"""Limited-memory BFGS for phases above a bound, with a preconditioner that knows depth."""
 
 from __future__ import annotations
 
@@ -32,10 +32,12 @@ def minimise(
     start: Tensor,
     precondition: Callable[[Tensor], Tensor],
     evaluations: int,
+    *,
+    lowest: Tensor | float = 0.0,
 ) -> Iterator[tuple[Tensor, Evaluation]]:
-    """Minimise over canvases that are nowhere negative.
+    """Minimise over canvases that are nowhere below a bound.
 
-    Liu and Nocedal (1989), with the bounds kept as Bertsekas (1982) does: voxels at zero that the
+    Liu and Nocedal (1989), with the bound kept as Bertsekas (1982) does: voxels at it that the
     gradient would push below stay out of the direction, and trial points are projected. Steps that
     do not go down enough are shortened.
 
@@ -44,11 +46,13 @@ def minimise(
     objective : callable
         Value and gradient of a canvas.
     start : (z, y, x) tensor
-        Not negative.
+        Nowhere below `lowest`.
     precondition : callable
         Applies a symmetric positive approximation of the inverse Hessian.
     evaluations : int
         Of the objective, those of rejected steps included.
+    lowest : (z, y, x) tensor or float
+        The bound.
 
     Yields
     ------
@@ -61,7 +65,7 @@ def minimise(
     pairs: deque[tuple[Tensor, Tensor, float]] = deque(maxlen=_MEMORY)
     done = 1
     while done < evaluations:
-        free = (canvas > 0) | (here.gradient <= 0)
+        free = (canvas > lowest) | (here.gradient <= 0)
         gradient = torch.where(free, here.gradient, 0.0)
         direction = -torch.where(free, _inverse_hessian(gradient, pairs, precondition), 0.0)
         if float((direction * gradient).sum()) >= 0:
@@ -71,7 +75,7 @@ def minimise(
             break
         length, tries, accepted = 1.0, 0, False
         while done < evaluations and not accepted and tries < _TRIES:
-            trial = (canvas + length * direction).clamp(min=0.0)
+            trial = (canvas + length * direction).clamp(min=lowest)
             there = objective(trial)
             done, tries = done + 1, tries + 1
             moved = trial - canvas
