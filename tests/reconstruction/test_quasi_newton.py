@@ -44,8 +44,8 @@ def test_the_bounded_minimum_is_found(quadratic, ringing):
     hessian, lowest = quadratic
     start = torch.ones(SHAPE, dtype=torch.float64)
     bound = -0.3 * torch.rand(SHAPE, generator=torch.Generator().manual_seed(1)).double() * ringing
-    objective, options = _objective(hessian, lowest), {"lowest": bound} if ringing else {}
-    *_, (found, _) = minimise(objective, start, _diagonal(hessian), 400, **options)
+    given = {"lowest": bound} if ringing else {}  # zero if nothing is said
+    *_, (found, _) = minimise(_objective(hessian, lowest), start, _diagonal(hessian), 400, **given)
     reference = minimize(
         lambda x: 0.5 * (x - lowest.numpy()) @ hessian.numpy() @ (x - lowest.numpy()),
         np.ones(SIZE),

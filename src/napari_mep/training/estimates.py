@@ -33,7 +33,7 @@ _STIFFNESS_WIDTH_INVA = (1.5, 2.2)
 _ITERATIONS = (24, 50, 100, 200, 400)
 _COARSE_INVA, _FINE_INVA = 0.4, 2.5
 # Preconditioned steps that leave as much of depth as 21 quasi-Newton evaluations do on abTEM's
-# patterns: 5 of the higher moments over depth, 20 of the first.
+# patterns at 1e6 e/A^2: 5 of the higher moments over depth, 20 of the first.
 _QUASI_NEWTON_STEPS = (5, 7, 10, 14, 20)
 _DAMPING = 0.25  # of their preconditioner, as in `reconstruction.gradient`
 _APERTURE_INVA = (0.6, 1.5)  # 12 to 30 mrad at 300 keV
