@@ -123,15 +123,12 @@ def test_the_mean_of_the_samples_ends_with_gradient_steps(dataset, mep_plan):
     assert 0 < np.sqrt(np.mean(moved**2)) < 1.5 * plan.finish_deviation_rad
 
 
-def test_what_rings_beside_atoms_stays_and_only_there_phases_are_negative(dataset, mep_plan):
-    plan = mep_plan.replace(samples=2, finish_iterations=4)
-    *_, mean = reconstruct(dataset, plan.replace(finish_iterations=0))
+@pytest.mark.parametrize("finish_iterations", [0, 4])
+def test_what_rings_beside_atoms_stays(dataset, mep_plan, finish_iterations):
+    plan = mep_plan.replace(samples=2, finish_iterations=finish_iterations)
     *_, last = reconstruct(dataset, plan)
-    before, after = mean.volume.data, last.volume.data
     # An atom rings by a hundredth of its height, and the highest may lie beyond what was scanned.
-    assert 0 > before.min() >= -0.02 * before.max()
-    assert (after >= np.minimum(before, 0)).all()
-    assert ((after < 0) <= (before < 0)).all()
+    assert 0 > last.volume.data.min() >= -0.02 * last.volume.data.max()
 
 
 def test_a_prior_that_takes_an_estimate_sees_the_gradient_solution(

@@ -39,22 +39,21 @@ def _diagonal(hessian):
     return lambda gradient: scale * gradient
 
 
-@pytest.mark.parametrize("ringing", [False, True], ids=["zero", "of each voxel"])
-def test_the_bounded_minimum_is_found(quadratic, ringing):
+@pytest.mark.parametrize("bound", [0.0, -0.2])
+def test_the_bounded_minimum_is_found(quadratic, bound):
     hessian, lowest = quadratic
     start = torch.ones(SHAPE, dtype=torch.float64)
-    bound = -0.3 * torch.rand(SHAPE, generator=torch.Generator().manual_seed(1)).double() * ringing
-    given = {"lowest": bound} if ringing else {}  # zero if nothing is said
+    given = {"lowest": bound} if bound else {}  # zero if nothing is said
     *_, (found, _) = minimise(_objective(hessian, lowest), start, _diagonal(hessian), 400, **given)
     reference = minimize(
         lambda x: 0.5 * (x - lowest.numpy()) @ hessian.numpy() @ (x - lowest.numpy()),
         np.ones(SIZE),
         jac=lambda x: hessian.numpy() @ (x - lowest.numpy()),
         method="L-BFGS-B",
-        bounds=[(float(b), None) for b in bound.flatten()],
+        bounds=[(bound, None)] * SIZE,
         options={"maxiter": 5000, "ftol": 1e-15, "gtol": 1e-10},
     )
-    assert (reference.x == bound.numpy().ravel()).sum() > 4
+    assert (reference.x == bound).sum() > 4
     assert bool((found >= bound).all())
     np.testing.assert_allclose(found.numpy().ravel(), reference.x, atol=1e-4)
 

@@ -28,6 +28,7 @@ from napari_mep.reconstruction.baselines.catalogue import check_baseline
 from napari_mep.reconstruction.baselines.solve import problem_plan, solve_baseline
 from napari_mep.reconstruction.gradient import Belief, solve_gradient
 from napari_mep.reconstruction.memory import check_memory
+from napari_mep.reconstruction.positivity import nearest_positive
 from napari_mep.reconstruction.posterior import sample_posterior
 from napari_mep.reconstruction.problem import Interrupted, Problem, build_problem
 from napari_mep.reconstruction.snapshot import Snapshot
@@ -209,7 +210,8 @@ def _steps(
             # The first sample is shown while it forms, then the mean of what there is, so that
             # a run that is stopped ends with something that has a meaning.
             shown = torch.stack(averaged).mean(0) if finished else sample.canvas
-            shown = shown.clamp(min=-_RINGING * max(0.0, float(shown.max())))
+            lowest = -_RINGING * max(0.0, float(shown.max()))
+            shown = shown.clamp(min=lowest)
             # Only whole sets tell how much samples differ.
             if last and 1 < plan.samples == len(finished):
                 spread = torch.stack(finished).std(0)
@@ -217,10 +219,9 @@ def _steps(
     # What the prior expects and the data deny, the data decide: their depth sum is known sharply.
     finish = plan.gradient.model_copy(update={"iterations": plan.finish_iterations})
     depth_rad = plan.finish_depth_deviation_rad or plan.finish_deviation_rad
-    mean = Belief(shown, depth_rad, plan.finish_deviation_rad)
-    # Data alone would lower whole columns: they only nearly know the depth sum of vacuum.
-    ringing = shown.clamp(max=0.0)
-    for finishing in solve_gradient(problem, finish, shown, belief=mean, lowest=ringing):
+    start = nearest_positive(shown).clamp(min=lowest)
+    mean = Belief(start, depth_rad, plan.finish_deviation_rad)
+    for finishing in solve_gradient(problem, finish, start, belief=mean, lowest=lowest):
         note = snapshot("finish", finishing.residual, finish.step, math.nan)
         yield replace(note, samples=plan.samples), finishing.canvas, spread
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from napari_mep.physics.depth_coupling import depth_coupling
 from napari_mep.reconstruction.plan import GradientPlan
+from napari_mep.reconstruction.positivity import negativity
 from napari_mep.reconstruction.problem import Problem
 from napari_mep.reconstruction.quasi_newton import Evaluation, minimise
 
@@ -24,6 +25,8 @@ _ATOMIC_FALL_INVA = 1.1
 # trusted, single scattering and a uniform illumination are approximations.
 _DAMPING = 0.25
 _RINGS = 128  # lateral frequencies at which matrices are worked out
+# How far averages over neighbouring pixels go below zero where single pixels may: hardly.
+_NEGATIVE_RAD = 0.0005
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +89,7 @@ def solve_gradient(
     start: Tensor | None = None,
     belief: Belief | None = None,
     *,
-    lowest: Tensor | None = None,
+    lowest: float = 0.0,
 ) -> Iterator[GradientStep]:
     """The most probable specimen under the data and a Gaussian belief.
 
@@ -109,8 +112,10 @@ def solve_gradient(
         Canvas in radians to begin with, which leaves the first part out; None: vacuum.
     belief : Belief, optional
         Instead of the plan's, which is about vacuum.
-    lowest : (z, y, x) tensor, optional
-        Phases below which no quasi-Newton step goes, rad; None: zero.
+    lowest : float
+        Phase below which no quasi-Newton step takes a voxel, rad. If it is negative, voxels may
+        ring beside atoms, and `negativity` adds to the objective: data only nearly know the phase
+        of vacuum, and would lower all of it.
 
     Yields
     ------
@@ -146,11 +151,13 @@ def solve_gradient(
         data = problem.data_term(torch.cat([specimen, beyond]), precisely=True)
         value, gradient = believed.disbelief(specimen, k_invA)
         gradient = gradient + data.gradient[:slices]
+        if lowest < 0:
+            lacking, raising = negativity(specimen, _NEGATIVE_RAD)
+            value, gradient = value + lacking, gradient + raising
         return Evaluation(float(data.value) + value, gradient, data.residual)
 
     inverse = _inverse_over_depth(problem, believed)
-    bound = 0.0 if lowest is None else lowest[:slices]
-    steps = minimise(objective, start[:slices], inverse, iterations - done, lowest=bound)
+    steps = minimise(objective, start[:slices], inverse, iterations - done, lowest=lowest)
     for i, (specimen, result) in enumerate(steps, start=done):
         yield GradientStep(i, torch.cat([specimen, beyond]), result.residual)
 

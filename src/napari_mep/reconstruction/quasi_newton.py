@@ -33,7 +33,7 @@ def minimise(
     precondition: Callable[[Tensor], Tensor],
     evaluations: int,
     *,
-    lowest: Tensor | float = 0.0,
+    lowest: float = 0.0,
 ) -> Iterator[tuple[Tensor, Evaluation]]:
     """Minimise over canvases that are nowhere below a bound.
 
@@ -51,7 +51,7 @@ def minimise(
         Applies a symmetric positive approximation of the inverse Hessian.
     evaluations : int
         Of the objective, those of rejected steps included.
-    lowest : (z, y, x) tensor or float
+    lowest : float
         The bound.
 
     Yields
