@@ -109,7 +109,7 @@ def test_before_a_prior_that_knows_depth_the_solver_finds_it_and_its_predictions
     assert depth.second_start_logsnr is None
     assert depth.mean_of == "predictions"
     assert (depth.gradient.iterations, depth.gradient.coarse_iterations) == (45, 24)
-    assert depth.finish_depth_deviation_rad < depth.finish_deviation_rad
+    assert depth.finish_depth_deviation_rad == depth.finish_deviation_rad == 0.005
     assert depth.settled(sees_estimate=True, knows_depth=True) == depth
 
     # Below the dose at which they find more depth than noise there are no quasi-Newton steps.
@@ -124,7 +124,7 @@ def test_before_a_prior_that_knows_depth_the_solver_finds_it_and_its_predictions
     assert (noise.gradient.iterations, noise.gradient.coarse_iterations) == (24, 24)
     assert noise.object.waves == "fast"
     assert noise.mean_of == "samples"
-    assert noise.finish_depth_deviation_rad == noise.finish_deviation_rad
+    assert noise.finish_depth_deviation_rad == noise.finish_deviation_rad == 0.017
     # Other methods have no prior to ask.
     alone = plan.replace(method="gradient")
     settled = alone.settled(sees_estimate=True, knows_depth=True)

@@ -260,19 +260,20 @@ class ReconstructionPlan(_Frozen):
         description="Full-data steps from the mean of the samples, which takes back what "
         "the prior got wrong and the data know.",
     )
-    finish_deviation_rad: float = Field(
-        0.017,
+    finish_deviation_rad: float | None = Field(
+        None,
         gt=0,
         le=100,
         description="How far the mean may be from the truth, rms over voxels: these steps go no "
-        "farther than the data are surer than that.",
+        "farther than the data are surer than that. None: 0.017, but 0.005 for a mean of "
+        "predictions.",
     )
     finish_depth_deviation_rad: float | None = Field(
         None,
         gt=0,
         le=100,
         description="The same of what departs from the mean over depth; None: as "
-        "finish_deviation_rad, but 0.005 for a mean of predictions.",
+        "finish_deviation_rad.",
     )
     end_logsnr: float = Field(4.6, ge=-10, le=20, description="Where sampling ends.")
     eta: float = Field(1.0, ge=0, le=1, description="Stochasticity: 1 is the SDE, 0 the ODE.")
@@ -349,10 +350,12 @@ class ReconstructionPlan(_Frozen):
             found["start_logsnr"] = START_LOGSNR[start]
             if start == "estimate" and self.second_start_logsnr is None:
                 found["second_start_logsnr"] = START_LOGSNR["gradient"]
+        deviation = self.finish_deviation_rad
+        if deviation is None:
+            deviation = 0.005 if mean_of == "predictions" else 0.017
+            found["finish_deviation_rad"] = deviation
         if self.finish_depth_deviation_rad is None:
-            found["finish_depth_deviation_rad"] = (
-                0.005 if mean_of == "predictions" else self.finish_deviation_rad
-            )
+            found["finish_depth_deviation_rad"] = deviation
         return self.model_copy(update=found)
 
     def settled_for(

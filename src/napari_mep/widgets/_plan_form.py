@@ -75,7 +75,9 @@ _ADVANCED = {
     "end_logsnr": Look("End logSNR", step=0.5),
     "mean_of": Look("Mean of"),
     "finish_iterations": Look("Gradient steps at the end"),
-    "finish_deviation_rad": Look("Error of the mean", unit="rad", decimals=3, step=0.001),
+    "finish_deviation_rad": Look(
+        "Error of the mean", unit="rad", decimals=3, step=0.001, start=0.005
+    ),
     "finish_depth_deviation_rad": Look(
         "Over depth", unit="rad", decimals=3, step=0.001, start=0.005
     ),
