@@ -218,9 +218,11 @@ def _steps(
             yield replace(note, samples=len(finished)), shown, spread
     # What the prior expects and the data deny, the data decide: their depth sum is known sharply.
     finish = plan.gradient.model_copy(update={"iterations": plan.finish_iterations})
-    depth_rad = plan.finish_depth_deviation_rad or plan.finish_deviation_rad
+    depth_rad, sum_rad = plan.finish_depth_deviation_rad, plan.finish_deviation_rad
+    assert depth_rad is not None  # settled plans leave nothing open
+    assert sum_rad is not None
     start = nearest_positive(shown).clamp(min=lowest)
-    mean = Belief(start, depth_rad, plan.finish_deviation_rad)
+    mean = Belief(start, depth_rad, sum_rad)
     for finishing in solve_gradient(problem, finish, start, belief=mean, lowest=lowest):
         note = snapshot("finish", finishing.residual, finish.step, math.nan)
         yield replace(note, samples=plan.samples), finishing.canvas, spread
