@@ -34,10 +34,10 @@ def test_atoms_ring_and_their_averages_over_neighbours_do_not(number):
 
 def test_averages_have_no_nyquist_frequency_and_the_same_mean(noise):
     wide = noise[..., :4]
-    for pattern in (torch.tensor([1.0, -1.0, 1.0, -1.0]), torch.zeros(4)):
-        torch.testing.assert_close(
-            neighbour_average(wide + pattern), neighbour_average(wide), rtol=0, atol=1e-12
-        )
+    pattern = torch.tensor([1.0, -1.0, 1.0, -1.0])
+    torch.testing.assert_close(
+        neighbour_average(wide + pattern), neighbour_average(wide), rtol=0, atol=1e-12
+    )
     torch.testing.assert_close(neighbour_average(noise).mean(), noise.mean())
 
 

@@ -221,7 +221,7 @@ def _steps(
     depth_rad, sum_rad = plan.finish_depth_deviation_rad, plan.finish_deviation_rad
     assert depth_rad is not None  # settled plans leave nothing open
     assert sum_rad is not None
-    start = nearest_positive(shown).clamp(min=lowest)
+    start = nearest_positive(shown)
     mean = Belief(start, depth_rad, sum_rad)
     for finishing in solve_gradient(problem, finish, start, belief=mean, lowest=lowest):
         note = snapshot("finish", finishing.residual, finish.step, math.nan)

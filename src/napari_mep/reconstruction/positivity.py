@@ -59,7 +59,8 @@ def nearest_positive(canvas: Tensor) -> Tensor:
     Returns
     -------
     (z, y, x) tensor
-        Nearest in the least-squares sense, but for a twentieth of what was below zero.
+        Nearest in the least-squares sense, but for a twentieth of what was below zero; nowhere
+        lower than `canvas`.
     """
     multipliers = torch.zeros_like(canvas)
     nearest = canvas
