@@ -75,3 +75,11 @@ def test_the_nearest_canvas_is_the_one_scipy_finds(noise):
 
 def test_a_positive_canvas_stays(noise):
     assert torch.equal(nearest_positive(noise.abs()), noise.abs())
+
+
+def test_the_search_can_be_given_up(noise):
+    def stop():
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        nearest_positive(noise, stop)

@@ -216,12 +216,14 @@ def _steps(
             if last and 1 < plan.samples == len(finished):
                 spread = torch.stack(finished).std(0)
             yield replace(note, samples=len(finished)), shown, spread
+    if plan.finish_iterations == 0:
+        return
     # What the prior expects and the data deny, the data decide: their depth sum is known sharply.
     finish = plan.gradient.model_copy(update={"iterations": plan.finish_iterations})
     depth_rad, sum_rad = plan.finish_depth_deviation_rad, plan.finish_deviation_rad
     assert depth_rad is not None  # settled plans leave nothing open
     assert sum_rad is not None
-    start = nearest_positive(shown)
+    start = nearest_positive(shown, problem.check_stop)
     mean = Belief(start, depth_rad, sum_rad)
     for finishing in solve_gradient(problem, finish, start, belief=mean, lowest=lowest):
         note = snapshot("finish", finishing.residual, finish.step, math.nan)

@@ -9,6 +9,8 @@ above -1e-4 of the highest phase).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -45,7 +47,7 @@ def negativity(canvas: Tensor, deviation_rad: float) -> tuple[float, Tensor]:
     return 0.5 * float(below.square().sum()), neighbour_average(below) / deviation_rad
 
 
-def nearest_positive(canvas: Tensor) -> Tensor:
+def nearest_positive(canvas: Tensor, between: Callable[[], None] | None = None) -> Tensor:
     """The nearest canvas whose averages over neighbours are nowhere negative.
 
     Projected gradient steps on the dual problem: what is added is an average itself, of a canvas
@@ -55,6 +57,8 @@ def nearest_positive(canvas: Tensor) -> Tensor:
     ----------
     canvas : (z, y, x) tensor
         Phase, rad.
+    between : callable, optional
+        Called before each pass; what it raises ends the search.
 
     Returns
     -------
@@ -65,6 +69,8 @@ def nearest_positive(canvas: Tensor) -> Tensor:
     multipliers = torch.zeros_like(canvas)
     nearest = canvas
     for _ in range(_PASSES):
+        if between is not None:
+            between()
         multipliers = (multipliers - neighbour_average(nearest)).clamp(min=0.0)
         nearest = canvas + neighbour_average(multipliers)
     return nearest
