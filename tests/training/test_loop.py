@@ -16,6 +16,7 @@ import torch
 from napari_mep.errors import PlanError, SolverError, WeightsError
 from napari_mep.prior.files import load_prior
 from napari_mep.prior.unet import PRESETS, LevelConfig, UNetConfig
+from napari_mep.training import loop
 from napari_mep.training.checkpoint import read_checkpoint
 from napari_mep.training.export import export_prior
 from napari_mep.training.loop import train
@@ -35,6 +36,7 @@ from napari_mep.training.settings import TrainingSettings
         {"precision": "float16"},
         {"logsnr_low": 6.0},
         {"voxel_size_A": [1.6, 0.0, 0.2]},
+        {"loss": "relative"},  # to what, without estimates
     ],
 )
 def test_impossible_settings_are_refused(values):
@@ -214,6 +216,26 @@ def test_a_prior_is_taken_over_and_learns_to_see_estimates(library, settings, tm
     _run(library, replace(seeing, learning_rate=1e-2), tmp_path / "learned", initial=plain)
     tensors, _ = read_checkpoint(tmp_path / "learned")
     assert tensors["model.estimate_stem.weight"].abs().max() > 1e-3
+
+
+def test_a_relative_loss_counts_light_crystals_as_much_as_heavy_ones():
+    """Errors that are one share of the specimen weigh alike; no estimate, no weight."""
+    rng = torch.Generator().manual_seed(0)
+    shape = torch.rand(8, 16, 16, generator=rng)
+    unit = shape / shape.sum(0).std()
+    light, heavy, none = loop._relative(torch.stack([0.2 * unit, 0.6 * unit, 0 * unit])).tolist()
+    assert light * (0.2**2 + 0.1**2) == pytest.approx(heavy * (0.6**2 + 0.1**2), rel=1e-4)
+    assert none == 1
+
+
+@pytest.mark.usefixtures("small_network")
+def test_a_relative_loss_scales_what_each_volume_teaches(library, settings, tmp_path, monkeypatch):
+    alone = replace(settings, estimate_share=1.0, batch=1)
+    (plain,) = _run(library, alone, tmp_path / "absolute", steps=1)
+    monkeypatch.setattr(loop, "_relative", lambda estimate: torch.full((len(estimate),), 3.0))
+    (weighted,) = _run(library, replace(alone, loss="relative"), tmp_path / "relative", steps=1)
+    assert weighted["gradient_norm"] == pytest.approx(3 * plain["gradient_norm"], rel=1e-4)
+    assert weighted["loss"] == plain["loss"]  # what is reported stays comparable
 
 
 @pytest.mark.usefixtures("small_network")

@@ -31,7 +31,7 @@ from napari_mep.volume import PhaseVolume
 __all__ = ["drawn_experiment", "solve_view"]
 
 _FIRST = 2**41  # far from the numbers that training draws volumes by
-_DOSE = (1e4, 5e6)  # e/A2
+_DOSE = (5e3, 5e6)  # e/A2
 _DETECTOR = 64
 _SCAN = (12, 12)  # with the probe's own width the tile of the prior
 # Depth is where errors of a calibration go, and a prior should have seen them.

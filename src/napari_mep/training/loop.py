@@ -47,6 +47,9 @@ __all__ = ["train"]
 
 _SAMPLES, _SAMPLE_STEPS = 4, 30
 _STOP_FILE_SECONDS = 1.0  # how often the run directory is asked
+# Depth sums of estimates vary by 0.03 to 0.6 rad rms across the beam. The typical one has a weight
+# near 1, and a volume with nothing but noise four times that.
+_TYPICAL_SUM_RAD, _LEAST_SUM_RAD = 0.2, 0.1
 
 
 def train(
@@ -218,6 +221,7 @@ def train(
             rng = np.random.default_rng([settings.seed, 1, step])
             logsnr, importance = levels.draw(settings.batch, rng)
             clean, estimate = next(volumes), None
+            weight = torch.from_numpy(importance[mine]).float().to(device)
             # Drawn for the whole batch, so that the number of processes changes nothing.
             generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
             noise = torch.randn(
@@ -232,6 +236,8 @@ def train(
                 clean, estimate = estimates(clean, draws, white)
                 if solved is not None:
                     solved.put_among(clean, estimate, settings.solved_share, draws)
+                if settings.loss == "relative":
+                    weight = weight * _relative(estimate)
                 estimate = estimate * scale
             clean = clean * scale
             level = torch.from_numpy(logsnr[mine]).float().to(device)
@@ -240,7 +246,6 @@ def train(
             losses = ranks.gather(loss.detach()).double().cpu().numpy()
             if not np.isfinite(losses).all():
                 raise _diverged(seen, settings, run_dir)
-            weight = torch.from_numpy(importance[mine]).float().to(device)
             optimizer.zero_grad()
             (weight * loss).mean().backward()
             gradients = [p.grad for p in network.parameters() if p.grad is not None]
@@ -322,6 +327,19 @@ def _v_loss(
     v = alpha * noise - sigma * clean
     seen = () if estimate is None else (estimate,)
     return (network(alpha * clean + sigma * noise, logsnr, *seen) - v).square().mean((1, 2, 3))
+
+
+def _relative(estimate: Tensor) -> Tensor:
+    """Weight of each volume's squared error, (B,), by the estimates, (B, z, y, x) rad.
+
+    Scores of a reconstruction are relative to the range of its specimen, a squared error of phase
+    is not: of 54 solved views the heaviest quarter holds half of it. The weight depends on what
+    the network is shown and on nothing else, so that the best prediction is the same. Without an
+    estimate, zeros, it is 1.
+    """
+    variance = estimate.sum(1).var((1, 2))
+    weight = _TYPICAL_SUM_RAD**2 / (variance + _LEAST_SUM_RAD**2)
+    return torch.where(variance > 0, weight, 1.0)
 
 
 def _take_over(network: UNet3D, initial: Denoiser, settings: TrainingSettings) -> None:

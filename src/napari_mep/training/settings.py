@@ -101,6 +101,12 @@ class TrainingSettings:
         least=0,
         most=1,
     )
+    loss: str = _setting(
+        "absolute",
+        "Squared error of a volume: absolute, or relative to how much the depth sum of its "
+        "estimate varies, so that light crystals count as much as heavy ones.",
+        choices=("absolute", "relative"),
+    )
     noise_levels: str = _setting(
         "adaptive",
         "How noise levels are drawn: adaptive, or as the weighting says.",
@@ -157,6 +163,11 @@ class TrainingSettings:
             raise PlanError(
                 f"training solved_share {self.solved_share:g}: the network takes no estimate; set "
                 "estimate_share too (0.9), or leave out the solved views"
+            )
+        if self.loss == "relative" and not self.estimate_share:
+            raise PlanError(
+                "training loss 'relative': the network takes no estimate that tells how heavy a "
+                "crystal is; set estimate_share too (0.9), or use absolute"
             )
 
     @property
