@@ -133,7 +133,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_spares_the_checkpoint(
     before = (tmp_path / CHECKPOINT_NAME).read_bytes()
     monkeypatch.setattr(
         "napari_mep.training.loop._v_loss",
-        lambda network, clean, *_: torch.full((len(clean),), torch.nan),
+        lambda network, clean, *_: (torch.full((len(clean),), torch.nan), clean),
     )
     with pytest.raises(SolverError, match="not finite after 4 volumes; lower learning_rate"):
         _run(library, settings, tmp_path, resume=True)
@@ -236,6 +236,28 @@ def test_a_relative_loss_scales_what_each_volume_teaches(library, settings, tmp_
     (weighted,) = _run(library, replace(alone, loss="relative"), tmp_path / "relative", steps=1)
     assert weighted["gradient_norm"] == pytest.approx(3 * plain["gradient_norm"], rel=1e-4)
     assert weighted["loss"] == plain["loss"]  # what is reported stays comparable
+
+
+@pytest.mark.usefixtures("small_network")
+@pytest.mark.parametrize(("logsnr", "teaches"), [(-10.0, True), (-7.0, False)])
+def test_structure_counts_where_results_are_predicted(
+    library, settings, tmp_path, monkeypatch, logsnr, teaches
+):
+    there = replace(
+        settings,
+        logsnr_mean=logsnr,
+        logsnr_width=0.1,
+        uniform_fraction=0.0,
+        noise_levels="weighting",
+    )
+    (plain,) = _run(library, there, tmp_path / "plain", steps=1)
+    # A similarity that has the prediction's own gradient, times a number none is small beside.
+    monkeypatch.setattr(
+        loop, "structural_similarity", lambda x, truth: 1e3 * (x - truth).sum((1, 2, 3))
+    )
+    (both,) = _run(library, replace(there, structure_weight=1.0), tmp_path / "both", steps=1)
+    assert (both["gradient_norm"] > 100 * plain["gradient_norm"]) == teaches
+    assert teaches or both["gradient_norm"] == plain["gradient_norm"]
 
 
 @pytest.mark.usefixtures("small_network")

@@ -41,12 +41,14 @@ from napari_mep.training.run_directory import (
 from napari_mep.training.schedules import ema_decay, learning_rate, run_progress
 from napari_mep.training.settings import TrainingSettings
 from napari_mep.training.solved import SolvedViews
+from napari_mep.training.structure import structural_similarity
 from napari_mep.training.volumes import VolumeSource, data_scale
 
 __all__ = ["train"]
 
 _SAMPLES, _SAMPLE_STEPS = 4, 30
 _STOP_FILE_SECONDS = 1.0  # how often the run directory is asked
+_RESULT_LOGSNR = -8.0  # a reconstruction predicts its result at -10
 # Depth sums of estimates vary by 0.03 to 0.6 rad rms across the beam. The typical one has a weight
 # near 1, and a volume with nothing but noise four times that.
 _TYPICAL_SUM_RAD, _LEAST_SUM_RAD = 0.2, 0.1
@@ -221,7 +223,7 @@ def train(
             rng = np.random.default_rng([settings.seed, 1, step])
             logsnr, importance = levels.draw(settings.batch, rng)
             clean, estimate = next(volumes), None
-            weight = torch.from_numpy(importance[mine]).float().to(device)
+            relative: Tensor | float = 1.0
             # Drawn for the whole batch, so that the number of processes changes nothing.
             generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
             noise = torch.randn(
@@ -237,17 +239,22 @@ def train(
                 if solved is not None:
                     solved.put_among(clean, estimate, settings.solved_share, draws)
                 if settings.loss == "relative":
-                    weight = weight * _relative(estimate)
+                    relative = _relative(estimate)
                 estimate = estimate * scale
             clean = clean * scale
             level = torch.from_numpy(logsnr[mine]).float().to(device)
             with torch.autocast(device.type, torch.bfloat16, precision == torch.bfloat16):
-                loss = _v_loss(forward, clean, noise, level, estimate)
+                loss, prediction = _v_loss(forward, clean, noise, level, estimate)
             losses = ranks.gather(loss.detach()).double().cpu().numpy()
             if not np.isfinite(losses).all():
                 raise _diverged(seen, settings, run_dir)
+            wanted = relative * loss
+            if settings.structure_weight:
+                results = settings.structure_weight * (level < _RESULT_LOGSNR)
+                wanted = wanted + results * (1 - structural_similarity(prediction.float(), clean))
+            weight = torch.from_numpy(importance[mine]).float().to(device)
             optimizer.zero_grad()
-            (weight * loss).mean().backward()
+            (weight * wanted).mean().backward()
             gradients = [p.grad for p in network.parameters() if p.grad is not None]
             ranks.average(gradients)
             norm = nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
@@ -321,12 +328,13 @@ def _v_loss(
     noise: Tensor,
     logsnr: Tensor,
     estimate: Tensor | None,
-) -> Tensor:
-    """Mean squared error of v for each volume, (B,)."""
+) -> tuple[Tensor, Tensor]:
+    """Mean squared error of v for each volume, (B,), and the x that it predicts, (B, z, y, x)."""
     alpha, sigma = (a[:, None, None, None] for a in alpha_sigma(logsnr))
-    v = alpha * noise - sigma * clean
+    noisy, v = alpha * clean + sigma * noise, alpha * noise - sigma * clean
     seen = () if estimate is None else (estimate,)
-    return (network(alpha * clean + sigma * noise, logsnr, *seen) - v).square().mean((1, 2, 3))
+    predicted = network(noisy, logsnr, *seen)
+    return (predicted - v).square().mean((1, 2, 3)), alpha * noisy - sigma * predicted
 
 
 def _relative(estimate: Tensor) -> Tensor:

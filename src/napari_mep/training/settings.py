@@ -107,6 +107,12 @@ class TrainingSettings:
         "estimate varies, so that light crystals count as much as heavy ones.",
         choices=("absolute", "relative"),
     )
+    structure_weight: float = _setting(
+        0.0,
+        "How much 1 - SSIM of a prediction counts beside its squared error, at noise levels from "
+        "which results are predicted (logSNR below -8).",
+        least=0,
+    )
     noise_levels: str = _setting(
         "adaptive",
         "How noise levels are drawn: adaptive, or as the weighting says.",
