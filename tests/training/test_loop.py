@@ -37,6 +37,7 @@ from napari_mep.training.settings import TrainingSettings
         {"logsnr_low": 6.0},
         {"voxel_size_A": [1.6, 0.0, 0.2]},
         {"loss": "relative"},  # to what, without estimates
+        {"structure_weight": 1.0, "tile_shape": [8, 64, 6]},
     ],
 )
 def test_impossible_settings_are_refused(values):

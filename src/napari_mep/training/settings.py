@@ -176,6 +176,12 @@ class TrainingSettings:
                 "crystal is; set estimate_share too (0.9), or use absolute"
             )
 
+        if self.structure_weight and min(self.tile_shape[1:]) < 7:
+            raise PlanError(
+                f"training structure_weight {self.structure_weight:g}: SSIM has windows of 7 "
+                f"voxels, the tile {self.tile_shape}; use a larger tile_shape, or 0"
+            )
+
     @property
     def architecture(self) -> UNetConfig:
         """The network of the preset, with an input for an estimate where there are any."""
