@@ -251,7 +251,7 @@ def train(
             wanted = relative * loss
             if settings.structure_weight:
                 results = settings.structure_weight * (level < _RESULT_LOGSNR)
-                wanted = wanted + results * (1 - structural_similarity(prediction.float(), clean))
+                wanted = wanted + results * (1 - structural_similarity(prediction, clean))
             weight = torch.from_numpy(importance[mine]).float().to(device)
             optimizer.zero_grad()
             (weight * wanted).mean().backward()
