@@ -11,6 +11,9 @@ import pytest
 from napari_mep.cli import main
 from napari_mep.crystals.library import CrystalLibrary
 from napari_mep.crystals.samples import sample
+from napari_mep.data.experiment import Experiment
+from napari_mep.data.simulate import simulate_atoms, simulated_size_A
+from napari_mep.reconstruction.model_patterns import model_patterns, model_windows
 from napari_mep.reconstruction.solve_views import _miscalibrated, drawn_experiment, solve_view
 from napari_mep.training.settings import TrainingSettings
 from napari_mep.training.solved import view_path
@@ -43,13 +46,43 @@ def test_calibrations_are_wrong_by_what_a_good_one_leaves(make_dataset):
         assert np.std(errors) == pytest.approx(width, rel=0.15)
 
 
-def test_the_command_keeps_solutions_that_resemble_their_crystals(thin, tmp_path, capsys):
+@pytest.mark.parametrize("windows", [1, 2])
+def test_our_model_counts_nearly_what_abtem_does(windows):
+    """Where every probe fits its window: the same crystal, places and detector."""
+    experiment = Experiment(scan_shape=(3, 4), scan_step_A=0.7, thickness_A=4.8, defocus_A=-60.0)
+    atoms = sample("srtio3").box((4.8, *simulated_size_A(experiment)), zone_axis="c", seed=0)
+    ours = model_patterns(atoms, experiment, windows)
+    theirs = simulate_atoms(atoms, experiment)
+    assert ours.calibration == theirs.calibration
+    assert ours.truth.origin_A == pytest.approx(theirs.truth.origin_A)
+    a, b = ours.truth.data, theirs.truth.data
+    assert np.linalg.norm(a - b) < 0.01 * np.linalg.norm(b)
+    a, b = (np.sqrt(e.patterns) for e in (ours, theirs))
+    missed, by_neighbours = (
+        np.linalg.norm(a - other, axis=(2, 3)) for other in (b, np.roll(b, 1, axis=1))
+    )
+    assert missed.max() < (0.08 if windows == 1 else 0.05)  # amplitudes of one electron
+    assert (missed < 0.7 * by_neighbours).all()
+
+
+def test_wide_probes_get_a_wider_window():
+    usual = Experiment()
+    assert model_windows(usual) == 1
+    assert model_windows(replace(usual, semiangle_mrad=30.0)) == 2
+    assert model_windows(replace(usual, defocus_A=-60.0, semiangle_mrad=30.0)) == 1
+
+
+@pytest.mark.parametrize("simulator", ["abtem", "model"])
+def test_the_command_keeps_solutions_that_resemble_their_crystals(
+    simulator, thin, tmp_path, capsys
+):
     library = CrystalLibrary.from_crystals([sample("srtio3").crystal], {"test": "one"})
     library.save(tmp_path / "library.npz")
     (tmp_path / "settings.json").write_text(json.dumps(thin.to_dict()))
     out = tmp_path / "solved"
     command = ["solve", str(tmp_path / "library.npz"), "-o", str(out), "--device", "cpu"]
     command += ["--settings", str(tmp_path / "settings.json"), "--views", "1"]
+    command += ["--simulator", simulator]
     assert main(command) == 0
     assert "1 views solved, 0 were there of 1" in capsys.readouterr().out
     with np.load(view_path(out, 0)) as archive:
@@ -59,7 +92,7 @@ def test_the_command_keeps_solutions_that_resemble_their_crystals(thin, tmp_path
     sums = [v[middle].astype(float).sum(0).ravel() for v in (specimen, estimate)]
     assert np.corrcoef(sums)[0, 1] > 0.95
 
-    again = solve_view(library, thin, 0)
+    again = solve_view(library, thin, 0, simulator=simulator)
     assert np.array_equal(again[0].astype(np.float16), specimen)
     assert np.array_equal(again[1].astype(np.float16), estimate)
     assert main(command) == 0

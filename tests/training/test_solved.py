@@ -56,6 +56,13 @@ def test_pairs_stay_together_however_they_are_turned(folder):
     assert len({tile.numpy().tobytes() for tile in tiles}) > 30
 
 
+def test_views_may_lie_in_folders_within(folder):
+    inner = folder / "other-simulator"
+    inner.mkdir()
+    save_view(view_path(inner, 0), np.zeros(TILE), np.zeros(TILE))
+    assert len(SolvedViews(folder, TILE)) == 3
+
+
 def test_a_share_is_replaced_and_the_rest_stays(folder):
     views = SolvedViews(folder, TILE)
     tiles, estimates = torch.full((200, *TILE), -1.0), torch.full((200, *TILE), -2.0)

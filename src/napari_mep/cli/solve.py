@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from napari_mep.crystals.library import CrystalLibrary
     from napari_mep.reconstruction.plan import GradientPlan
+    from napari_mep.reconstruction.solve_views import Simulator
     from napari_mep.training.settings import TrainingSettings
 
 __all__ = ["add_command"]
@@ -53,6 +54,13 @@ def add_command(commands: Commands) -> None:
         type=Path,
         metavar="FILE.json",
         help="of the training that will learn from them: voxels, defects, orientations",
+    )
+    sub.add_argument(
+        "--simulator",
+        choices=("abtem", "model"),
+        default="abtem",
+        help="whose patterns: abTEM's, independent of the solver's model as real ones are, or "
+        "those of that model, ten times as fast",
     )
     sub.add_argument(
         "--iterations",
@@ -100,7 +108,8 @@ def _solve(a: argparse.Namespace) -> None:
         shared = backend.share(library)
         while not stop.is_set():
             while len(under_way) < backend.slots and (number := next(left, None)) is not None:
-                under_way[backend.submit(_view, shared, settings, number, plan, device)] = number
+                work = backend.submit(_view, shared, settings, number, a.simulator, plan, device)
+                under_way[work] = number
             if not under_way:
                 break
             finished, _ = wait(under_way, _LOOK_SECONDS, FIRST_COMPLETED)
@@ -126,6 +135,7 @@ def _view(
     library: CrystalLibrary,
     settings: TrainingSettings,
     number: int,
+    simulator: Simulator,
     plan: GradientPlan,
     device: str,
     *,
@@ -134,4 +144,6 @@ def _view(
     """The work of one process."""
     from napari_mep.reconstruction.solve_views import solve_view
 
-    return solve_view(library, settings, number, plan=plan, device=device, stop=stop)
+    return solve_view(
+        library, settings, number, simulator=simulator, plan=plan, device=device, stop=stop
+    )

@@ -85,8 +85,8 @@ def add_command(commands: Commands) -> None:
         "--solved-views",
         type=Path,
         metavar="DIR",
-        help="folder of `napari-mep solve`: half of the volumes come from there, with what the "
-        "solver itself made of simulated patterns",
+        help="folder of `napari-mep solve`, or of several such: half of the volumes come from "
+        "there, with what the solver itself made of simulated patterns",
     )
     sub.add_argument(
         "--solved-share", type=float, metavar="SHARE", help="another share than half, 0 to 1"

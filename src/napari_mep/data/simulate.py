@@ -46,6 +46,7 @@ __all__ = [
     "simulate_dataset",
     "simulate_expected",
     "simulated_size_A",
+    "simulation_grid",
 ]
 
 _log = logging.getLogger(__name__)
@@ -209,7 +210,7 @@ def simulate_expected(
 
 def simulated_size_A(experiment: Experiment) -> tuple[float, float]:
     """Area (y, x) that a specimen must fill, A: the scan and what the probe reaches beside it."""
-    return _grid(experiment).size_A
+    return simulation_grid(experiment).size_A
 
 
 def simulate_atoms(
@@ -236,7 +237,7 @@ def simulate_atoms(
     ExpectedPatterns
         As `simulate_expected`.
     """
-    grid = _grid(experiment)
+    grid = simulation_grid(experiment)
     with abtem_settings(device) as version:
         potential_VA = projected_potential(atoms, experiment.n_slices, grid)
         patterns = scan_patterns(potential_VA, experiment, grid, progress, workers)
@@ -310,7 +311,8 @@ def apply_dose(
 # --- the steps of a simulation ------------------------------------------------------------------
 
 
-def _grid(experiment: Experiment) -> SimulationGrid:
+def simulation_grid(experiment: Experiment) -> SimulationGrid:
+    """Pixels and windows on which an experiment is simulated."""
     alpha = experiment.semiangle_mrad * 1e-3
     # Geometric radius of the probe at its widest within the specimen, plus its diffraction
     # fringes and the tails of the atoms under its rim.

@@ -1,9 +1,10 @@
-"""Training pairs from the solver itself: crystals, abTEM's patterns of them, gradient solutions.
+"""Training pairs from the solver itself: crystals, patterns of them, gradient solutions.
 
-`training.estimates` works out in milliseconds what a solver whose model is right would find. A real
-one disagrees with its data beyond counting noise (pixels cut potentials off, windows wrap), and
-what that does to depth has no formula. Here everything is done as for a user's data, which takes
-about twenty seconds a view.
+`training.estimates` works out in milliseconds what a solver would find if it were linear. A real
+one is not, stops early, and disagrees with its data beyond counting noise (pixels cut potentials
+off, windows wrap); what that does to depth has no formula. With abTEM's patterns everything is done
+as for a user's data, which takes about forty seconds a view. With those of our own model, which
+needs no precise waves to agree with itself, a view takes about four.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,13 +23,17 @@ from napari_mep.data.experiment import Experiment
 from napari_mep.data.simulate import apply_dose, simulate_atoms, simulated_size_A
 from napari_mep.reconstruction.geometry import CanvasGrid
 from napari_mep.reconstruction.gradient import solve_gradient
+from napari_mep.reconstruction.model_patterns import model_patterns, model_windows
 from napari_mep.reconstruction.plan import GradientPlan, ReconstructionPlan
 from napari_mep.reconstruction.problem import Interrupted, build_problem
 from napari_mep.training.settings import TrainingSettings
 from napari_mep.training.volumes import AtomBoxes
 from napari_mep.volume import PhaseVolume
 
-__all__ = ["drawn_experiment", "solve_view"]
+__all__ = ["Simulator", "drawn_experiment", "solve_view"]
+
+Simulator = Literal["abtem", "model"]
+"""Whose patterns are solved: abTEM's, or those of our own forward model."""
 
 _FIRST = 2**41  # far from the numbers that training draws volumes by
 _DOSE = (5e3, 5e6)  # e/A2
@@ -69,6 +74,7 @@ def solve_view(
     settings: TrainingSettings,
     number: int,
     *,
+    simulator: Simulator = "abtem",
     plan: GradientPlan | None = None,
     device: torch.device | str = "cpu",
     stop: threading.Event | None = None,
@@ -82,12 +88,16 @@ def solve_view(
     settings : TrainingSettings
         Voxels, defects, orientations and seed, as the training that will learn from the view.
     number : int
-        Of the view: the same for the same library, settings and number.
+        Of the view: the same crystal, conditions and dose for the same library, settings and
+        number.
+    simulator : {"abtem", "model"}
+        Whose patterns are solved. abTEM's are independent of the solver's model, as real ones
+        are.
     plan : GradientPlan, optional
         Of the solver; what it leaves open is as in a reconstruction, before a prior that has
         learned what quasi-Newton steps leave if the settings say that it will.
     device : torch.device or str
-        Where the solver runs; abTEM simulates on the processor.
+        Where the solver runs; patterns are simulated on the processor.
     stop : threading.Event, optional
         Gives the view up.
 
@@ -112,7 +122,14 @@ def solve_view(
         if stop is not None and stop.is_set():
             raise Interrupted
 
-    expected = simulate_atoms(atoms, experiment, progress=look)
+    ours = simulator == "model"
+    described = ReconstructionPlan(method="gradient")
+    if ours:
+        windows = model_windows(experiment)
+        expected = model_patterns(atoms, experiment, windows)
+        described = described.replace(object={"wave_oversampling": windows})
+    else:
+        expected = simulate_atoms(atoms, experiment, progress=look)
     low, high = _DOSE
     dose = low * math.exp(rng.uniform(0.0, math.log(high / low)))
     counted = apply_dose(expected, dose, seed=number)
@@ -120,14 +137,14 @@ def solve_view(
         counted = _miscalibrated(counted, rng)
     problem = build_problem(
         counted,
-        ReconstructionPlan(method="gradient"),
+        described,
         device=torch.device(device),
         prior_voxel_A=settings.voxel_size_A,
         smallest_canvas=settings.tile_shape,
         stop=stop,
     )
     find_depth = settings.quasi_newton_share > 0 and problem.resolves_depth
-    if find_depth:
+    if find_depth and not ours:
         problem = problem.with_precise_waves(counted)
     *_, last = solve_gradient(problem, (plan or GradientPlan()).settled(find_depth=find_depth))
     return _on_canvas(expected.specimen, problem.grid), last.canvas.cpu().numpy()

@@ -66,7 +66,7 @@ class SolvedViews:
     Parameters
     ----------
     folder : path
-        Files of `save_view`.
+        Files of `save_view`, in it or in folders within.
     tile_shape : (z, y, x) ints
         Volumes that the prior is trained on.
 
@@ -80,7 +80,7 @@ class SolvedViews:
 
     def __init__(self, folder: str | Path, tile_shape: tuple[int, int, int]) -> None:
         self.folder, self.tile_shape = Path(folder), tile_shape
-        paths = sorted(self.folder.glob("view-*.npz"))
+        paths = sorted(self.folder.rglob("view-*.npz"))
         if not paths:
             raise WeightsError(
                 f"solved views {self.folder}: holds none; make some with `napari-mep solve`"
