@@ -97,6 +97,13 @@ class Experiment:
         """Number of slices."""
         return max(1, round(self.thickness_A / self.slice_thickness_A))
 
+    @property
+    def probe_radius_A(self) -> float:
+        """Geometric radius of the probe where it is widest within the specimen, angstrom."""
+        alpha = self.semiangle_mrad * 1e-3
+        spread = max(abs(self.defocus_A), abs(self.defocus_A + self.thickness_A))
+        return alpha * spread + abs(self.spherical_aberration_A) * alpha**3
+
     def calibration(self) -> Calibration:
         """The calibration that patterns in electrons from this experiment carry."""
         values: dict[str, Any] = {

@@ -313,17 +313,13 @@ def apply_dose(
 
 def simulation_grid(experiment: Experiment) -> SimulationGrid:
     """Pixels and windows on which an experiment is simulated."""
-    alpha = experiment.semiangle_mrad * 1e-3
-    # Geometric radius of the probe at its widest within the specimen, plus its diffraction
-    # fringes and the tails of the atoms under its rim.
-    spread = max(abs(experiment.defocus_A), abs(experiment.defocus_A + experiment.thickness_A))
-    radius = alpha * spread + abs(experiment.spherical_aberration_A) * alpha**3
     return plan_grid(
         experiment.scan_shape,
         experiment.scan_step_A,
         detector_pixels=experiment.detector_pixels,
         detector_step_invA=experiment.detector_step_invA,
-        margin_A=radius + 5.0,
+        # The probe's diffraction fringes and the tails of the atoms under its rim go farther.
+        margin_A=experiment.probe_radius_A + 5.0,
         scan_rotation_deg=experiment.scan_rotation_deg,
     )
 

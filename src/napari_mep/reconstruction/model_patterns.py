@@ -25,10 +25,7 @@ _NARROW_A = 5.0
 
 def model_windows(experiment: Experiment) -> int:
     """Detector windows across the wave window, on which the probe shall hardly wrap: 1 or 2."""
-    alpha = experiment.semiangle_mrad * 1e-3
-    spread = max(abs(experiment.defocus_A), abs(experiment.defocus_A + experiment.thickness_A))
-    radius_A = alpha * spread + abs(experiment.spherical_aberration_A) * alpha**3
-    return 1 if radius_A < _NARROW_A else 2
+    return 1 if experiment.probe_radius_A < _NARROW_A else 2
 
 
 def model_patterns(atoms: AtomBox, experiment: Experiment, windows: int) -> ExpectedPatterns:
@@ -36,18 +33,15 @@ def model_patterns(atoms: AtomBox, experiment: Experiment, windows: int) -> Expe
 
     Parameters
     ----------
-    atoms : AtomBox
-        Of size (`Experiment.thickness_A`, *`simulated_size_A`), A.
-    experiment : Experiment
-        Conditions; the zone axis is not looked at.
+    atoms, experiment
+        As for `napari_mep.data.simulate.simulate_atoms`.
     windows : int
         Wave window, in detector windows (1 / detector step).
 
     Returns
     -------
     ExpectedPatterns
-        As `napari_mep.data.simulate.simulate_atoms`; the specimen is what the renderer of training
-        volumes makes of the atoms.
+        As from there; the specimen is what the renderer of training volumes makes of the atoms.
     """
     grid = simulation_grid(experiment)
     slice_A = experiment.thickness_A / experiment.n_slices
@@ -73,9 +67,7 @@ def model_patterns(atoms: AtomBox, experiment: Experiment, windows: int) -> Expe
         oversampling=windows,
     )
     first_y, first_x = grid.first_A
-    positions_px = (
-        experiment.positions_A() / grid.pixel_A + np.array([first_y, first_x]) / grid.pixel_A
-    )
+    positions_px = experiment.positions_A() / grid.pixel_A + np.array(grid.first_A) / grid.pixel_A
     patterns = torch.fft.fftshift(model.intensities(phase, positions_px), dim=(-2, -1)).numpy()
     return ExpectedPatterns(
         patterns.reshape(*experiment.scan_shape, detector, detector),
