@@ -7,13 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from napari_mep.cli import main
 from napari_mep.crystals.library import CrystalLibrary
 from napari_mep.crystals.samples import sample
 from napari_mep.data.experiment import Experiment
 from napari_mep.data.simulate import simulate_atoms, simulated_size_A
+from napari_mep.reconstruction import solve_views
+from napari_mep.reconstruction.gradient import solve_gradient
 from napari_mep.reconstruction.model_patterns import model_patterns, model_windows
+from napari_mep.reconstruction.plan import GradientPlan
 from napari_mep.reconstruction.solve_views import _miscalibrated, drawn_experiment, solve_view
 from napari_mep.training.settings import TrainingSettings
 from napari_mep.training.solved import view_path
@@ -98,6 +102,40 @@ def test_the_command_keeps_solutions_that_resemble_their_crystals(
     assert main(command) == 0
     assert "0 views solved, 1 were there of 1" in capsys.readouterr().out
     assert [path.name for path in out.iterdir()] == ["view-000000.npz"]
+
+
+def test_steps_from_the_depth_sum_end_where_those_from_vacuum_do(thin, monkeypatch):
+    library = CrystalLibrary.from_crystals([sample("srtio3").crystal], {"test": "one"})
+    settings = replace(thin, tile_shape=(6, 64, 64), quasi_newton_share=1.0)
+    calls = []
+
+    def solved(problem, plan, start):
+        calls.append((problem, plan, start))
+        return solve_gradient(problem, plan, start)
+
+    monkeypatch.setattr(solve_views, "solve_gradient", solved)
+    specimen, estimate = solve_view(library, settings, 1, simulator="model")
+    problem, plan, start = calls.pop()
+    assert problem.resolves_depth
+    assert torch.equal(start, start[:1].expand_as(start))  # of depth it tells nothing
+    assert start[:, :3, :3].max() < 0.1 * specimen.mean(0).max()  # nor of what is not lit
+    whole = GradientPlan().settled(find_depth=True)
+    assert plan.iterations <= 0.5 * whole.iterations
+    *_, last = solve_gradient(problem, whole)
+    (y0, y1), (x0, x1) = problem.grid.scanned_px
+    middle = (slice(None), slice(y0, y1), slice(x0, x1))
+    from_vacuum = last.canvas.numpy()[middle]
+    apart, wrong = (np.linalg.norm(from_vacuum - other[middle]) for other in (estimate, specimen))
+    assert apart < 0.15 * wrong
+
+
+def test_views_of_our_model_have_probes_that_fit_one_window(thin):
+    def windows(simulator):
+        rngs = (np.random.default_rng(n) for n in range(60))
+        return {model_windows(drawn_experiment(rng, thin, simulator)) for rng in rngs}
+
+    assert windows("model") == {1}
+    assert windows("abtem") == {1, 2}
 
 
 def test_bad_input_ends_in_one_line(tmp_path, capsys):

@@ -4,7 +4,8 @@
 one is not, stops early, and disagrees with its data beyond counting noise (pixels cut potentials
 off, windows wrap); what that does to depth has no formula. With abTEM's patterns everything is done
 as for a user's data, which takes about forty seconds a view. With those of our own model, which
-needs no precise waves to agree with itself, a view takes about four.
+needs no precise waves to agree with itself, and from the depth sum on, which the first half of the
+steps would only find, a view takes two and a half.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from napari_mep.crystals.library import CrystalLibrary
 from napari_mep.data.dataset import DiffractionDataset
@@ -25,7 +27,7 @@ from napari_mep.reconstruction.geometry import CanvasGrid
 from napari_mep.reconstruction.gradient import solve_gradient
 from napari_mep.reconstruction.model_patterns import model_patterns, model_windows
 from napari_mep.reconstruction.plan import GradientPlan, ReconstructionPlan
-from napari_mep.reconstruction.problem import Interrupted, build_problem
+from napari_mep.reconstruction.problem import Interrupted, Problem, build_problem
 from napari_mep.training.settings import TrainingSettings
 from napari_mep.training.volumes import AtomBoxes
 from napari_mep.volume import PhaseVolume
@@ -43,10 +45,25 @@ _SCAN = (12, 12)  # with the probe's own width the tile of the prior
 _MISCALIBRATED_SHARE = 0.5
 _DEFOCUS_ERROR_A = 3.0
 _SEMIANGLE_ERROR_MRAD = 0.1
+# Of the illumination in the middle: where there is less, the solver finds no depth sum.
+_UNLIT = 0.002
 
 
-def drawn_experiment(rng: np.random.Generator, settings: TrainingSettings) -> Experiment:
-    """Conditions of one view: the paper's mostly, else any with a defocused probe."""
+def drawn_experiment(
+    rng: np.random.Generator, settings: TrainingSettings, simulator: Simulator = "abtem"
+) -> Experiment:
+    """Conditions of one view: the paper's mostly, else any with a defocused probe.
+
+    For our model such a probe fits one window, as that of the paper does: wider windows are four
+    times the work.
+    """
+    experiment = _drawn_once(rng, settings)
+    while simulator == "model" and model_windows(experiment) > 1:
+        experiment = _drawn_once(rng, settings)
+    return experiment
+
+
+def _drawn_once(rng: np.random.Generator, settings: TrainingSettings) -> Experiment:
     slices, slice_A = settings.tile_shape[0], settings.voxel_size_A[0]
     slices *= 2 if rng.random() < 0.1 else 1
     common: dict[str, Any] = {
@@ -114,7 +131,7 @@ def solve_view(
         `stop` was set.
     """
     rng = np.random.default_rng([settings.seed, 3, number])
-    experiment = drawn_experiment(rng, settings)
+    experiment = drawn_experiment(rng, settings, simulator)
     size_A = (experiment.thickness_A, *simulated_size_A(experiment))
     atoms = AtomBoxes(library, settings, size_A).box(_FIRST + number)
 
@@ -122,8 +139,8 @@ def solve_view(
         if stop is not None and stop.is_set():
             raise Interrupted
 
-    ours = simulator == "model"
     described = ReconstructionPlan(method="gradient")
+    ours = simulator == "model"
     if ours:
         windows = model_windows(experiment)
         expected = model_patterns(atoms, experiment, windows)
@@ -146,8 +163,15 @@ def solve_view(
     find_depth = settings.quasi_newton_share > 0 and problem.resolves_depth
     if find_depth and not ours:
         problem = problem.with_precise_waves(counted)
-    *_, last = solve_gradient(problem, (plan or GradientPlan()).settled(find_depth=find_depth))
-    return _on_canvas(expected.specimen, problem.grid), last.canvas.cpu().numpy()
+    settled = (plan or GradientPlan()).settled(find_depth=find_depth)
+    specimen = _on_canvas(expected.specimen, problem.grid)
+    start = None
+    if find_depth and ours:
+        start = _depth_sum(specimen, problem)
+        iterations, coarse = settled.counts()
+        settled = settled.model_copy(update={"iterations": max(1, iterations - coarse)})
+    *_, last = solve_gradient(problem, settled, start)
+    return specimen, last.canvas.cpu().numpy()
 
 
 def _miscalibrated(dataset: DiffractionDataset, rng: np.random.Generator) -> DiffractionDataset:
@@ -159,6 +183,22 @@ def _miscalibrated(dataset: DiffractionDataset, rng: np.random.Generator) -> Dif
         + rng.normal(0.0, _SEMIANGLE_ERROR_MRAD),
     }
     return replace(dataset, calibration=calibration.model_copy(update=wrong))
+
+
+def _depth_sum(specimen: np.ndarray, problem: Problem) -> Tensor:
+    """Where coarse steps lead: the depth sum, spread over the slices, as far as there is a beam.
+
+    Of depth it tells nothing. Quasi-Newton steps from here and from coarse steps end nearer to each
+    other than either to convergence (docs/training.md).
+    """
+    shape = problem.grid.shape
+    beam = problem.model.illumination(
+        shape[1:], problem.positions_px, problem.grid.measured_slices, device=problem.device
+    )
+    (y0, y1), (x0, x1) = problem.grid.scanned_px
+    lit = beam / (beam + _UNLIT * beam[y0:y1, x0:x1].median())
+    mean = torch.from_numpy(specimen).to(problem.device).mean(0)
+    return (mean.clamp(min=0.0) * lit).expand(shape).contiguous()
 
 
 def _on_canvas(specimen: PhaseVolume, grid: CanvasGrid) -> np.ndarray:
