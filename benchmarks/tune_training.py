@@ -196,7 +196,9 @@ class View:
     @classmethod
     def read(cls, path: Path, device: torch.device) -> View:
         """From a file of `napari-mep solve`."""
-        return cls(*torch.from_numpy(load_view(path)).to(device, torch.float32))
+        view = load_view(path)
+        volumes = (torch.from_numpy(v) for v in (view.specimen, view.estimate))
+        return cls(*(v.to(device, torch.float32) for v in volumes))
 
     def middle(self, canvas: torch.Tensor) -> torch.Tensor:
         """The part of a canvas that is judged."""

@@ -11,7 +11,9 @@ import torch
 
 from napari_mep.cli import main
 from napari_mep.crystals.library import CrystalLibrary
+from napari_mep.crystals.render import SliceRenderer
 from napari_mep.crystals.samples import sample
+from napari_mep.crystals.structure import AtomBox
 from napari_mep.data.experiment import Experiment
 from napari_mep.data.simulate import simulate_atoms, simulated_size_A
 from napari_mep.reconstruction import solve_views
@@ -97,8 +99,8 @@ def test_the_command_keeps_solutions_that_resemble_their_crystals(
     assert np.corrcoef(sums)[0, 1] > 0.95
 
     again = solve_view(library, thin, 0, simulator=simulator)
-    assert np.array_equal(again[0].astype(np.float16), specimen)
-    assert np.array_equal(again[1].astype(np.float16), estimate)
+    assert np.array_equal(again.specimen.astype(np.float16), specimen)
+    assert np.array_equal(again.estimate.astype(np.float16), estimate)
     assert main(command) == 0
     assert "0 views solved, 1 were there of 1" in capsys.readouterr().out
     assert [path.name for path in out.iterdir()] == ["view-000000.npz"]
@@ -114,7 +116,8 @@ def test_steps_from_the_depth_sum_end_where_those_from_vacuum_do(thin, monkeypat
         return solve_gradient(problem, plan, start)
 
     monkeypatch.setattr(solve_views, "solve_gradient", solved)
-    specimen, estimate = solve_view(library, settings, 1, simulator="model")
+    view = solve_view(library, settings, 1, simulator="model")
+    specimen, estimate = view.specimen, view.estimate
     problem, plan, start = calls.pop()
     assert problem.resolves_depth
     assert torch.equal(start, start[:1].expand_as(start))  # of depth it tells nothing
@@ -138,6 +141,36 @@ def test_views_of_our_model_have_probes_that_fit_one_window(thin):
     assert windows("abtem") == {1, 2}
 
 
+def test_atoms_are_those_of_the_specimen(thin):
+    library = CrystalLibrary.from_crystals([sample("srtio3").crystal], {"test": "one"})
+    view = solve_view(library, thin, 0, doses=(1e4, 1e4), simulator="model")
+    render = SliceRenderer(view.specimen.shape, thin.voxel_size_A, energy_keV=thin.energy_keV)
+    first = -render.margin * np.array([0.0, *thin.voxel_size_A[1:]])
+    positions = view.atoms.positions_A - first
+    inside = ((positions >= 0) & (positions < render.box_size_A)).all(1)
+    (again,) = render([AtomBox(view.atoms.numbers[inside], positions[inside], render.box_size_A)])
+    assert np.linalg.norm(again.numpy() - view.specimen) < 0.03 * np.linalg.norm(view.specimen)
+
+
+def test_doses_are_drawn_between_those_asked_for(thin, monkeypatch):
+    drawn = []
+
+    def counted(expected, dose, **options):
+        drawn.append(dose)
+        raise _Enough
+
+    monkeypatch.setattr(solve_views, "apply_dose", counted)
+    library = CrystalLibrary.from_crystals([sample("srtio3").crystal], {"test": "one"})
+    for number in range(6):
+        with pytest.raises(_Enough):
+            solve_view(library, thin, number, doses=(2e5, 8e5), simulator="model")
+    assert 2e5 <= min(drawn) < 4e5 < max(drawn) <= 8e5
+
+
+class _Enough(Exception):
+    """No need to solve."""
+
+
 def test_bad_input_ends_in_one_line(tmp_path, capsys):
     library = tmp_path / "library.npz"
     CrystalLibrary.from_crystals([sample("srtio3").crystal], {}).save(library)
@@ -150,3 +183,14 @@ def test_bad_input_ends_in_one_line(tmp_path, capsys):
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("doses", "said"), [("1e6,1e5", "not above HIGH"), ("1e6", "use LOW,HIGH in e/A^2")]
+)
+def test_doses_that_are_no_range_are_told(doses, said, capsys):
+    with pytest.raises(SystemExit):
+        main(["solve", "library.npz", "-o", "views", "--doses", doses])
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1

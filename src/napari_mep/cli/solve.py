@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import threading
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from pathlib import Path
@@ -20,12 +21,11 @@ from napari_mep.cli._shared import (
 from napari_mep.errors import ExportError, SolverError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from napari_mep.crystals.library import CrystalLibrary
     from napari_mep.reconstruction.plan import GradientPlan
     from napari_mep.reconstruction.solve_views import Simulator
     from napari_mep.training.settings import TrainingSettings
+    from napari_mep.training.solved import SolvedView
 
 __all__ = ["add_command"]
 
@@ -63,6 +63,12 @@ def add_command(commands: Commands) -> None:
         "those of that model, ten times as fast",
     )
     sub.add_argument(
+        "--doses",
+        type=_doses,
+        metavar="LOW,HIGH",
+        help="between which doses are drawn, e/A^2; 5e3,5e6 if not given",
+    )
+    sub.add_argument(
         "--iterations",
         type=positive,
         metavar="N",
@@ -81,6 +87,7 @@ def _solve(a: argparse.Namespace) -> None:
     from napari_mep.prior.device import resolve_device
     from napari_mep.reconstruction.plan import ReconstructionPlan
     from napari_mep.reconstruction.problem import Interrupted
+    from napari_mep.reconstruction.solve_views import DOSES
     from napari_mep.training.settings import TrainingSettings
     from napari_mep.training.solved import save_view, view_path
 
@@ -97,6 +104,7 @@ def _solve(a: argparse.Namespace) -> None:
     a.output.mkdir(parents=True, exist_ok=True)
     missing = [n for n in range(a.views) if not view_path(a.output, n).exists()]
     left = iter(missing)
+    doses = a.doses or DOSES
     stop = threading.Event()
     under_way: dict[Future[Any], int] = {}
     done = 0
@@ -108,7 +116,9 @@ def _solve(a: argparse.Namespace) -> None:
         shared = backend.share(library)
         while not stop.is_set():
             while len(under_way) < backend.slots and (number := next(left, None)) is not None:
-                work = backend.submit(_view, shared, settings, number, a.simulator, plan, device)
+                work = backend.submit(
+                    _view, shared, settings, number, a.simulator, doses, plan, device
+                )
                 under_way[work] = number
             if not under_way:
                 break
@@ -116,7 +126,7 @@ def _solve(a: argparse.Namespace) -> None:
             for future in finished:
                 number = under_way.pop(future)
                 try:
-                    save_view(view_path(a.output, number), *future.result())
+                    save_view(view_path(a.output, number), future.result())
                 except Interrupted:
                     continue
                 except BrokenExecutor:
@@ -136,14 +146,32 @@ def _view(
     settings: TrainingSettings,
     number: int,
     simulator: Simulator,
+    doses: tuple[float, float],
     plan: GradientPlan,
     device: str,
     *,
     stop: threading.Event,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> SolvedView:
     """The work of one process."""
     from napari_mep.reconstruction.solve_views import solve_view
 
     return solve_view(
-        library, settings, number, simulator=simulator, plan=plan, device=device, stop=stop
+        library,
+        settings,
+        number,
+        simulator=simulator,
+        doses=doses,
+        plan=plan,
+        device=device,
+        stop=stop,
     )
+
+
+def _doses(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(word) for word in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: use LOW,HIGH in e/A^2") from None
+    if not 0 < low <= high < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: LOW must be positive and not above HIGH")
+    return low, high

@@ -141,7 +141,7 @@ def _train(a: argparse.Namespace) -> None:
             "--initial, or start another run"
         )
     settings = _settings(a)
-    solved = SolvedViews(a.solved_views, settings.tile_shape) if a.solved_views else None
+    solved = SolvedViews(a.solved_views, settings) if a.solved_views else None
     device = resolve_device(a.device)
     if device.type == "cuda" and device.index is None:
         device = resolve_device(f"cuda:{local_rank()}")

@@ -29,16 +29,19 @@ from napari_mep.reconstruction.model_patterns import model_patterns, model_windo
 from napari_mep.reconstruction.plan import GradientPlan, ReconstructionPlan
 from napari_mep.reconstruction.problem import Interrupted, Problem, build_problem
 from napari_mep.training.settings import TrainingSettings
+from napari_mep.training.solved import SolvedView
 from napari_mep.training.volumes import AtomBoxes
 from napari_mep.volume import PhaseVolume
 
-__all__ = ["Simulator", "drawn_experiment", "solve_view"]
+__all__ = ["DOSES", "Simulator", "drawn_experiment", "solve_view"]
 
 Simulator = Literal["abtem", "model"]
 """Whose patterns are solved: abTEM's, or those of our own forward model."""
 
+DOSES = (5e3, 5e6)
+"""Between which doses of views are drawn, e/A2."""
+
 _FIRST = 2**41  # far from the numbers that training draws volumes by
-_DOSE = (5e3, 5e6)  # e/A2
 _DETECTOR = 64
 _SCAN = (12, 12)  # with the probe's own width the tile of the prior
 # Depth is where errors of a calibration go, and a prior should have seen them.
@@ -92,10 +95,11 @@ def solve_view(
     number: int,
     *,
     simulator: Simulator = "abtem",
+    doses: tuple[float, float] = DOSES,
     plan: GradientPlan | None = None,
     device: torch.device | str = "cpu",
     stop: threading.Event | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> SolvedView:
     """One view of a random crystal, and what the solver without a prior makes of its patterns.
 
     Parameters
@@ -110,6 +114,8 @@ def solve_view(
     simulator : {"abtem", "model"}
         Whose patterns are solved. abTEM's are independent of the solver's model, as real ones
         are.
+    doses : (float, float)
+        Lowest and highest, e/A2; drawn evenly on a logarithmic scale.
     plan : GradientPlan, optional
         Of the solver; what it leaves open is as in a reconstruction, before a prior that has
         learned what quasi-Newton steps leave if the settings say that it will.
@@ -120,10 +126,8 @@ def solve_view(
 
     Returns
     -------
-    specimen : (z, y, x) float32 ndarray
-        Phase on the canvas of the reconstruction, rad.
-    estimate : (z, y, x) float32 ndarray
-        Gradient solution, rad.
+    SolvedView
+        On the canvas of the reconstruction, float32.
 
     Raises
     ------
@@ -147,7 +151,7 @@ def solve_view(
         described = described.replace(object={"wave_oversampling": windows})
     else:
         expected = simulate_atoms(atoms, experiment, progress=look)
-    low, high = _DOSE
+    low, high = doses
     dose = low * math.exp(rng.uniform(0.0, math.log(high / low)))
     counted = apply_dose(expected, dose, seed=number)
     if rng.random() < _MISCALIBRATED_SHARE:
@@ -164,14 +168,20 @@ def solve_view(
     if find_depth and not ours:
         problem = problem.with_precise_waves(counted)
     settled = (plan or GradientPlan()).settled(find_depth=find_depth)
-    specimen = _on_canvas(expected.specimen, problem.grid)
+    corner, specimen = _on_canvas(expected.specimen, problem.grid)
     start = None
     if find_depth and ours:
         start = _depth_sum(specimen, problem)
         iterations, coarse = settled.counts()
         settled = settled.model_copy(update={"iterations": max(1, iterations - coarse)})
     *_, last = solve_gradient(problem, settled, start)
-    return specimen, last.canvas.cpu().numpy()
+    return SolvedView(
+        specimen,
+        last.canvas.cpu().numpy(),
+        replace(
+            atoms, positions_A=atoms.positions_A - np.array(corner) * problem.grid.voxel_size_A
+        ),
+    )
 
 
 def _miscalibrated(dataset: DiffractionDataset, rng: np.random.Generator) -> DiffractionDataset:
@@ -201,8 +211,11 @@ def _depth_sum(specimen: np.ndarray, problem: Problem) -> Tensor:
     return (mean.clamp(min=0.0) * lit).expand(shape).contiguous()
 
 
-def _on_canvas(specimen: PhaseVolume, grid: CanvasGrid) -> np.ndarray:
-    """The part of a simulated specimen that the canvas shows; their voxels coincide."""
+def _on_canvas(specimen: PhaseVolume, grid: CanvasGrid) -> tuple[tuple[int, int, int], np.ndarray]:
+    """The part of a simulated specimen that the canvas shows, and its first voxel there.
+
+    Their voxels coincide.
+    """
     slices, height, width = grid.shape
     top, left = (
         round(-origin / voxel) - corner
@@ -215,4 +228,4 @@ def _on_canvas(specimen: PhaseVolume, grid: CanvasGrid) -> np.ndarray:
         raise AssertionError(
             f"canvas {grid.shape} reaches beyond the specimen {specimen.data.shape}"
         )
-    return np.asarray(part, np.float32)
+    return (0, top, left), np.asarray(part, np.float32)

@@ -6,18 +6,45 @@ forward model on coarse pixels leaves of a crystal that does not end at their Ny
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from napari_mep.crystals.render import SliceRenderer
+from napari_mep.crystals.structure import AtomBox
 from napari_mep.errors import PlanError, WeightsError
 from napari_mep.training.run_directory import replacing
+from napari_mep.training.settings import TrainingSettings
+from napari_mep.training.turning import turned_atoms, turned_volume
 
-__all__ = ["SolvedViews", "load_view", "save_view", "view_path"]
+__all__ = ["SolvedView", "SolvedViews", "load_view", "save_view", "view_path"]
+
+# Of the draws of a view whose atoms are known: as it was solved it is soon known by heart.
+_TURNED_SHARE = 0.7
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SolvedView:
+    """A crystal and what the solver without a prior made of its patterns.
+
+    Parameters
+    ----------
+    specimen, estimate : (z, y, x) ndarrays
+        Phase of the crystal and of the gradient solution, rad.
+    atoms : AtomBox, optional
+        Those beside the canvas included; lateral positions are from the centre of its first pixel.
+        Views of older versions do not know them.
+    """
+
+    specimen: np.ndarray
+    estimate: np.ndarray
+    atoms: AtomBox | None = None
 
 
 def view_path(folder: Path, number: int) -> Path:
@@ -25,28 +52,28 @@ def view_path(folder: Path, number: int) -> Path:
     return folder / f"view-{number:06d}.npz"
 
 
-def save_view(path: Path, specimen: np.ndarray, estimate: np.ndarray) -> None:
+def save_view(path: Path, view: SolvedView) -> None:
     """Store one view; a file is there whole or not at all.
 
     Parameters
     ----------
     path : Path
         From `view_path`.
-    specimen, estimate : (z, y, x) ndarrays
-        Phase of the crystal and of the gradient solution, rad.
+    view : SolvedView
+        Volumes are kept in half precision: a thousandth of a heavy column's phase, far below any
+        noise.
     """
+    arrays = {name: getattr(view, name).astype(np.float16) for name in ("specimen", "estimate")}
+    if view.atoms is not None:
+        arrays["numbers"] = view.atoms.numbers.astype(np.uint8)
+        arrays["positions_A"] = view.atoms.positions_A.astype(np.float32)
+        arrays["size_A"] = np.array(view.atoms.size_A)
     with replacing(path) as partial, partial.open("wb") as file:
-        # Half precision: a thousandth of a heavy column's phase, far below any noise.
-        np.savez(file, specimen=specimen.astype(np.float16), estimate=estimate.astype(np.float16))
+        np.savez(file, **arrays)
 
 
-def load_view(path: Path) -> np.ndarray:
-    """Read one view.
-
-    Returns
-    -------
-    (2, z, y, x) float16 ndarray
-        Specimen and estimate, rad.
+def load_view(path: Path) -> SolvedView:
+    """Read one view; volumes are float16.
 
     Raises
     ------
@@ -55,7 +82,11 @@ def load_view(path: Path) -> np.ndarray:
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return np.stack([archive["specimen"], archive["estimate"]])
+            atoms = None
+            if "numbers" in archive:
+                numbers, positions_A = archive["numbers"].astype(np.int64), archive["positions_A"]
+                atoms = AtomBox(numbers, positions_A.astype(float), tuple(archive["size_A"]))
+            return SolvedView(archive["specimen"], archive["estimate"], atoms)
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as err:
         raise WeightsError(f"solved view {path}: not readable ({err}); delete it") from None
 
@@ -67,8 +98,8 @@ class SolvedViews:
     ----------
     folder : path
         Files of `save_view`, in it or in folders within.
-    tile_shape : (z, y, x) ints
-        Volumes that the prior is trained on.
+    settings : TrainingSettings
+        Of the training: shape and voxels of its volumes, beam energy.
 
     Raises
     ------
@@ -78,8 +109,10 @@ class SolvedViews:
         One is smaller than a tile.
     """
 
-    def __init__(self, folder: str | Path, tile_shape: tuple[int, int, int]) -> None:
-        self.folder, self.tile_shape = Path(folder), tile_shape
+    def __init__(self, folder: str | Path, settings: TrainingSettings) -> None:
+        self.folder, self.settings = Path(folder), settings
+        self.tile_shape = settings.tile_shape
+        self._renderer: SliceRenderer | None = None
         paths = sorted(self.folder.rglob("view-*.npz"))
         if not paths:
             raise WeightsError(
@@ -100,7 +133,8 @@ class SolvedViews:
         """Replace a share of tiles and their estimates, in place.
 
         Each by any of the views, cut anywhere, in one of the eight orientations that leave round
-        optics as they are.
+        optics and square pixels as they are. Most of those whose atoms are known are turned by any
+        angle before: the atoms are rendered again, the estimate is what is interpolated.
 
         Parameters
         ----------
@@ -113,23 +147,59 @@ class SolvedViews:
         """
         for i, rng in enumerate(draws):
             if rng.random() < share:
-                pair = torch.from_numpy(self._tile(rng)).to(tiles)
-                tiles[i], estimates[i] = pair[0], pair[1]
+                tiles[i], estimates[i] = self._tile(rng, tiles.device)
 
-    def _tile(self, rng: np.random.Generator) -> np.ndarray:
+    def _tile(self, rng: np.random.Generator, device: torch.device) -> Tensor:
         view = self._views[rng.integers(len(self._views))]
-        window = [slice(None)]
-        for voxels, size in zip(view.shape[1:], self.tile_shape, strict=True):
-            first = int(rng.integers(voxels - size + 1))
-            window.append(slice(first, first + size))
-        pair = np.rot90(view[tuple(window)], int(rng.integers(4)), (-2, -1))
-        return np.ascontiguousarray(pair[..., ::-1] if rng.random() < 0.5 else pair)
+        angle = 0.0
+        if view.atoms is not None and rng.random() < _TURNED_SHARE:
+            angle = rng.uniform(-math.pi / 4, math.pi / 4)
+        corner = []
+        for axis, (voxels, size) in enumerate(
+            zip(view.specimen.shape, self.tile_shape, strict=True)
+        ):
+            # A turned tile lies about the middle, as far away as its corners remain on the canvas.
+            within = voxels / (math.cos(angle) + abs(math.sin(angle))) if axis else voxels
+            room = max(0, int(within) - size)
+            corner.append((voxels - size - room) // 2 + int(rng.integers(room + 1)))
+        estimate = torch.from_numpy(view.estimate).to(device, torch.float32)
+        if view.atoms is not None and angle:
+            estimate = turned_volume(estimate, angle)
+            _, height, width = view.specimen.shape
+            _, dy, dx = self.settings.voxel_size_A
+            middle_A = ((height - 1) / 2 * dy, (width - 1) / 2 * dx)
+            specimen = self._rendered(turned_atoms(view.atoms, angle, middle_A), corner, device)
+        else:
+            specimen = self._cut(torch.from_numpy(view.specimen).to(device, torch.float32), corner)
+        pair = torch.stack([specimen, self._cut(estimate, corner)])
+        pair = torch.rot90(pair, int(rng.integers(4)), (-2, -1))
+        return pair.flip(-1) if rng.random() < 0.5 else pair
 
-    def _read(self, path: Path) -> np.ndarray:
+    def _cut(self, volume: Tensor, corner: Sequence[int]) -> Tensor:
+        z, y, x = (slice(a, a + n) for a, n in zip(corner, self.tile_shape, strict=True))
+        return volume[z, y, x]
+
+    def _rendered(self, atoms: AtomBox, corner: Sequence[int], device: torch.device) -> Tensor:
+        """A tile of them that begins at a voxel of the canvas."""
+        if self._renderer is None or self._renderer.device != device:
+            self._renderer = SliceRenderer(
+                self.tile_shape,
+                self.settings.voxel_size_A,
+                energy_keV=self.settings.energy_keV,
+                device=device,
+            )
+        size_A, margin = self._renderer.box_size_A, self._renderer.margin
+        first = np.array([corner[0], corner[1] - margin, corner[2] - margin])
+        positions = atoms.positions_A - first * self.settings.voxel_size_A
+        inside = ((positions >= 0) & (positions < size_A)).all(1)
+        return self._renderer([AtomBox(atoms.numbers[inside], positions[inside], size_A)])[0]
+
+    def _read(self, path: Path) -> SolvedView:
         view = load_view(path)
-        if any(n < t for n, t in zip(view.shape[1:], self.tile_shape, strict=True)):
+        shape = view.specimen.shape
+        if any(n < t for n, t in zip(shape, self.tile_shape, strict=True)):
             raise PlanError(
-                f"solved view {path}: has {view.shape[1:]} voxels, a training volume "
+                f"solved view {path}: has {shape} voxels, a training volume "
                 f"{self.tile_shape}; train on smaller tiles or solve thicker specimens"
             )
         return view
