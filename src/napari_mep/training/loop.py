@@ -251,7 +251,9 @@ def train(
             wanted = relative * loss
             if settings.structure_weight:
                 results = settings.structure_weight * (level < _RESULT_LOGSNR)
-                wanted = wanted + results * (1 - structural_similarity(prediction, clean))
+                own_ranges = settings.structure_range == "each"
+                similarity = structural_similarity(prediction, clean, own_ranges=own_ranges)
+                wanted = wanted + results * (1 - similarity)
             weight = torch.from_numpy(importance[mine]).float().to(device)
             optimizer.zero_grad()
             (weight * wanted).mean().backward()
