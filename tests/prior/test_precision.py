@@ -24,6 +24,21 @@ def test_auto_takes_bfloat16_where_it_is_fast(monkeypatch, fast):
     assert resolve_precision("bfloat16", CPU) == torch.bfloat16
 
 
+@pytest.mark.parametrize(
+    ("processor", "fast"),
+    [
+        ({"cpu_name": "AMD Zen 5", "avx512_bf16": True, "amx_bf16": False}, True),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, False),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, True),
+        ({"cpu_name": "AMD Zen 3"}, False),
+        ({"architecture": "aarch64"}, False),
+    ],
+)
+def test_a_processor_takes_bfloat16_where_it_gains_by_it(monkeypatch, processor, fast):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor, raising=False)
+    assert (resolve_precision("auto", CPU) == torch.bfloat16) == fast
+
+
 def test_bfloat16_is_refused_where_there_is_none():
     with pytest.raises(PlanError, match="not on mps; use auto"):
         resolve_precision("bfloat16", torch.device("mps"))
