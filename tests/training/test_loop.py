@@ -254,7 +254,7 @@ def test_structure_counts_where_results_are_predicted(
     (plain,) = _run(library, there, tmp_path / "plain", steps=1)
     # A similarity that has the prediction's own gradient, times a number none is small beside.
     monkeypatch.setattr(
-        loop, "structural_similarity", lambda x, truth, **_: 1e3 * (x - truth).sum((1, 2, 3))
+        loop, "structural_similarity", lambda x, truth: 1e3 * (x - truth).sum((1, 2, 3))
     )
     (both,) = _run(library, replace(there, structure_weight=1.0), tmp_path / "both", steps=1)
     assert (both["gradient_norm"] > 100 * plain["gradient_norm"]) == teaches

@@ -251,9 +251,7 @@ def train(
             wanted = relative * loss
             if settings.structure_weight:
                 results = settings.structure_weight * (level < _RESULT_LOGSNR)
-                own_ranges = settings.structure_range == "each"
-                similarity = structural_similarity(prediction, clean, own_ranges=own_ranges)
-                wanted = wanted + results * (1 - similarity)
+                wanted = wanted + results * (1 - structural_similarity(prediction, clean))
             weight = torch.from_numpy(importance[mine]).float().to(device)
             optimizer.zero_grad()
             (weight * wanted).mean().backward()

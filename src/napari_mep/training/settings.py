@@ -113,12 +113,6 @@ class TrainingSettings:
         "which results are predicted (logSNR below -8).",
         least=0,
     )
-    structure_range: str = _setting(
-        "specimen",
-        "Range that SSIM scales by: the specimen's for both volumes, or that of each for itself, "
-        "as the scores of a reconstruction do.",
-        choices=("specimen", "each"),
-    )
     noise_levels: str = _setting(
         "adaptive",
         "How noise levels are drawn: adaptive, or as the weighting says.",

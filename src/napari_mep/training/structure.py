@@ -17,16 +17,13 @@ _WINDOW = 7  # voxels, as `evaluation.compare_volumes`
 _C1, _C2 = 0.01**2, 0.03**2  # of Wang et al., for a range of 1
 
 
-def structural_similarity(volumes: Tensor, truth: Tensor, *, own_ranges: bool = False) -> Tensor:
-    """Mean structural similarity of each volume.
+def structural_similarity(volumes: Tensor, truth: Tensor) -> Tensor:
+    """Mean structural similarity of each volume, scaled by the range of the true one.
 
     Parameters
     ----------
     volumes, truth : (B, z, y, x) float32 tensors
         In any unit; at least one voxel thick, seven wide.
-    own_ranges : bool
-        The lowest and the highest voxel of each volume become 0 and 1, as in
-        `evaluation.compare_volumes`; those of the true one for both otherwise.
 
     Returns
     -------
@@ -41,13 +38,9 @@ def structural_similarity(volumes: Tensor, truth: Tensor, *, own_ranges: bool = 
     """
     depth = min(_WINDOW, truth.shape[1] - (1 - truth.shape[1] % 2))
     window = (depth, _WINDOW, _WINDOW)
-
-    def scaled(volume: Tensor, by: Tensor) -> Tensor:
-        low, high = by.amin((1, 2, 3), keepdim=True), by.amax((1, 2, 3), keepdim=True)
-        return (volume - low) / (high - low).clamp(min=1e-6)
-
-    x = scaled(volumes, volumes if own_ranges else truth)
-    y = scaled(truth, truth)
+    low, high = truth.amin((1, 2, 3), keepdim=True), truth.amax((1, 2, 3), keepdim=True)
+    span = (high - low).clamp(min=1e-6)
+    x, y = ((volume - low) / span for volume in (volumes, truth))
 
     def mean(volume: Tensor) -> Tensor:
         return avg_pool3d(volume[:, None], window, stride=1)[:, 0]
