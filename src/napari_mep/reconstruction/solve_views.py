@@ -168,20 +168,16 @@ def solve_view(
     if find_depth and not ours:
         problem = problem.with_precise_waves(counted)
     settled = (plan or GradientPlan()).settled(find_depth=find_depth)
-    corner, specimen = _on_canvas(expected.specimen, problem.grid)
+    specimen = _on_canvas(expected.specimen, problem.grid)
     start = None
     if find_depth and ours:
         start = _depth_sum(specimen, problem)
         iterations, coarse = settled.counts()
         settled = settled.model_copy(update={"iterations": max(1, iterations - coarse)})
     *_, last = solve_gradient(problem, settled, start)
-    return SolvedView(
-        specimen,
-        last.canvas.cpu().numpy(),
-        replace(
-            atoms, positions_A=atoms.positions_A - np.array(corner) * problem.grid.voxel_size_A
-        ),
-    )
+    corner = (0, *_corner(expected.specimen, problem.grid))
+    positions_A = atoms.positions_A - np.array(corner) * problem.grid.voxel_size_A
+    return SolvedView(specimen, last.canvas.cpu().numpy(), replace(atoms, positions_A=positions_A))
 
 
 def _miscalibrated(dataset: DiffractionDataset, rng: np.random.Generator) -> DiffractionDataset:
@@ -211,21 +207,24 @@ def _depth_sum(specimen: np.ndarray, problem: Problem) -> Tensor:
     return (mean.clamp(min=0.0) * lit).expand(shape).contiguous()
 
 
-def _on_canvas(specimen: PhaseVolume, grid: CanvasGrid) -> tuple[tuple[int, int, int], np.ndarray]:
-    """The part of a simulated specimen that the canvas shows, and its first voxel there.
-
-    Their voxels coincide.
-    """
+def _on_canvas(specimen: PhaseVolume, grid: CanvasGrid) -> np.ndarray:
+    """The part of a simulated specimen that the canvas shows; their voxels coincide."""
     slices, height, width = grid.shape
+    top, left = _corner(specimen, grid)
+    part = specimen.data[:slices, top : top + height, left : left + width]
+    if min(top, left) < 0 or part.shape != grid.shape:
+        raise AssertionError(
+            f"canvas {grid.shape} reaches beyond the specimen {specimen.data.shape}"
+        )
+    return np.asarray(part, np.float32)
+
+
+def _corner(specimen: PhaseVolume, grid: CanvasGrid) -> tuple[int, int]:
+    """Voxel (y, x) of the specimen at which the canvas begins."""
     top, left = (
         round(-origin / voxel) - corner
         for origin, voxel, corner in zip(
             specimen.origin_A[1:], grid.voxel_size_A[1:], grid.corner_px, strict=True
         )
     )
-    part = specimen.data[:slices, top : top + height, left : left + width]
-    if min(top, left) < 0 or part.shape != grid.shape:
-        raise AssertionError(
-            f"canvas {grid.shape} reaches beyond the specimen {specimen.data.shape}"
-        )
-    return (0, top, left), np.asarray(part, np.float32)
+    return top, left
