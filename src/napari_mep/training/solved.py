@@ -162,22 +162,20 @@ class SolvedViews:
             within = voxels / (math.cos(angle) + abs(math.sin(angle))) if axis else voxels
             room = max(0, int(within) - size)
             corner.append((voxels - size - room) // 2 + int(rng.integers(room + 1)))
-        estimate = torch.from_numpy(view.estimate).to(device, torch.float32)
+        z, y, x = (slice(a, a + n) for a, n in zip(corner, self.tile_shape, strict=True))
         if view.atoms is not None and angle:
-            estimate = turned_volume(estimate, angle)
+            deep = torch.from_numpy(view.estimate[z]).to(device, torch.float32)
+            estimate = turned_volume(deep, angle)[:, y, x]
             _, height, width = view.specimen.shape
             _, dy, dx = self.settings.voxel_size_A
             middle_A = ((height - 1) / 2 * dy, (width - 1) / 2 * dx)
             specimen = self._rendered(turned_atoms(view.atoms, angle, middle_A), corner, device)
+            pair = torch.stack([specimen, estimate])
         else:
-            specimen = self._cut(torch.from_numpy(view.specimen).to(device, torch.float32), corner)
-        pair = torch.stack([specimen, self._cut(estimate, corner)])
+            cut = np.stack([view.specimen[z, y, x], view.estimate[z, y, x]])
+            pair = torch.from_numpy(cut).to(device, torch.float32)
         pair = torch.rot90(pair, int(rng.integers(4)), (-2, -1))
         return pair.flip(-1) if rng.random() < 0.5 else pair
-
-    def _cut(self, volume: Tensor, corner: Sequence[int]) -> Tensor:
-        z, y, x = (slice(a, a + n) for a, n in zip(corner, self.tile_shape, strict=True))
-        return volume[z, y, x]
 
     def _rendered(self, atoms: AtomBox, corner: Sequence[int], device: torch.device) -> Tensor:
         """A tile of them that begins at a voxel of the canvas."""
