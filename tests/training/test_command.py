@@ -24,14 +24,17 @@ from napari_mep.training.run_directory import (
     request_stop,
 )
 
-# A node that trains has torch, numpy and safetensors.
+# A node that trains has torch, numpy and safetensors; for several processes accelerate, which needs
+# some more.
 _ABSENT = (
     "abtem ase h5py magicgui matplotlib napari pint platformdirs pydantic pymatgen qtpy scipy "
-    "skimage superqt tqdm zarr"
+    "skimage superqt tensorboard zarr"
 )
+_ABSENT_ALONE = "accelerate tqdm"
 _PROGRAM = f"""
-import json, sys
-for name in {_ABSENT!r}.split():
+import json, os, sys
+absent = {_ABSENT!r} if "WORLD_SIZE" in os.environ else {f"{_ABSENT} {_ABSENT_ALONE}"!r}
+for name in absent.split():
     sys.modules[name] = None  # importing it fails
 import torch
 from napari_mep.cli import main

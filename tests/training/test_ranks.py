@@ -10,10 +10,11 @@ import sys
 from dataclasses import replace
 
 import pytest
+import torch
 
 from napari_mep.errors import PlanError
 from napari_mep.training.loop import train
-from napari_mep.training.ranks import Ranks
+from napari_mep.training.ranks import Ranks, join_ranks
 from napari_mep.training.run_directory import METRICS_NAME
 
 # What torchrun does, without its agent: two processes find each other by the environment.
@@ -41,6 +42,16 @@ def test_a_batch_is_shared_equally():
     assert [Ranks(r, 4).share(8) for r in range(4)] == [slice(2 * r, 2 * r + 2) for r in range(4)]
     with pytest.raises(PlanError, match="batch 7: must be a multiple of 2 processes"):
         Ranks(0, 2).share(7)
+
+
+def test_several_processes_need_accelerate(monkeypatch):
+    monkeypatch.setitem(sys.modules, "accelerate", None)  # importing it fails
+    with join_ranks(torch.device("cpu")) as ranks:
+        assert ranks == Ranks(0, 1)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    message = "^training on 4 processes: needs accelerate.*; pip install accelerate, or .*torchrun$"
+    with pytest.raises(PlanError, match=message), join_ranks(torch.device("cpu")):
+        pass
 
 
 @pytest.mark.usefixtures("small_network")

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from napari_mep.prior.precision import resolve_precision
 from napari_mep.prior.schedule import alpha_sigma
 from napari_mep.prior.unconditional import sample_prior
 from napari_mep.prior.unet import UNet3D
+from napari_mep.training.board import open_board
 from napari_mep.training.checkpoint import load_checkpoint, save_checkpoint
 from napari_mep.training.estimates import Estimates
 from napari_mep.training.noise_levels import NoiseLevels
@@ -137,7 +138,11 @@ def train(
             + ("no folder of solved views is given" if solved is None else "leaves them unused")
             + "; give both or neither"
         )
-    with claim(run_dir) if ranks.leads else nullcontext(), _sigterm_sets(stop):
+    with (
+        claim(run_dir) if ranks.leads else nullcontext(),
+        _sigterm_sets(stop),
+        ExitStack() as kept_open,
+    ):
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(settings.seed)
             network = UNet3D(settings.architecture)
@@ -178,6 +183,7 @@ def train(
             with writing(run_dir):
                 text = json.dumps(settings.to_dict(), indent=2)
                 replace_text(run_dir / SETTINGS_NAME, text)
+            show = kept_open.enter_context(open_board(run_dir, seen))
 
         def save() -> None:
             if not ranks.leads:
@@ -294,6 +300,7 @@ def train(
                 logged, logged_at = seconds, seen
                 if ranks.leads:
                     append_metrics(run_dir, record)
+                    show(record)
                 yield record
                 asked = ranks.agree(asked or stop.is_set(), seconds, device)[0]
             if asked:

@@ -1,7 +1,8 @@
-"""Training on several processes: torch.distributed and nothing around it.
+"""Training on several processes, through accelerate.
 
 Every process holds the whole network and takes its share of each batch; gradients are averaged in
-one call. The networks are small (at most some 10^8 parameters), so there is nothing to overlap.
+one call. The networks are small (at most some 10^8 parameters), so there is nothing to overlap. A
+lone process needs no accelerate.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch import distributed as dist
 
 from napari_mep.errors import PlanError
 
@@ -57,17 +57,18 @@ class Ranks:
         """Parts of all processes (n, ...) as one tensor (count n, ...), in the order of `share`."""
         if self.count == 1:
             return values
-        parts = [torch.empty_like(values) for _ in range(self.count)]
-        dist.all_gather(parts, values.contiguous())
-        return torch.cat(parts)
+        from accelerate.utils import gather
+
+        gathered: Tensor = gather(values)
+        return gathered
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its mean over the processes."""
         if self.count == 1:
             return
-        flat = torch.cat([t.reshape(-1) for t in tensors])
-        dist.all_reduce(flat)
-        flat /= self.count
+        from accelerate.utils import reduce
+
+        flat = reduce(torch.cat([t.reshape(-1) for t in tensors]), "mean")
         for t, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
             t.copy_(part.view(t.shape))
 
@@ -75,9 +76,8 @@ class Ranks:
         """Whether any process wants to stop, and the longest training time of them all."""
         if self.count == 1:
             return stop, seconds
-        both = torch.tensor([float(stop), seconds], device=device)
-        dist.all_reduce(both, dist.ReduceOp.MAX)
-        return bool(both[0]), float(both[1])
+        longest = self.gather(torch.tensor([[float(stop), seconds]], device=device)).amax(0)
+        return bool(longest[0]), float(longest[1])
 
 
 def local_rank() -> int:
@@ -87,12 +87,27 @@ def local_rank() -> int:
 
 @contextmanager
 def join_ranks(device: torch.device) -> Iterator[Ranks]:
-    """Join the processes that torchrun started; a lone process needs no group."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    """Join the processes that torchrun started; a lone process needs no group.
+
+    Raises
+    ------
+    PlanError
+        There are several and accelerate is not installed.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
         yield Ranks()
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size())
+        from accelerate import PartialState
+    except ImportError:
+        raise PlanError(
+            f"training on {count} processes: needs accelerate, which is not installed; "
+            "pip install accelerate, or train without torchrun"
+        ) from None
+    # Takes NCCL between GPUs, gloo between CPUs, and what other accelerators have.
+    state = PartialState(cpu=device.type == "cpu")
+    try:
+        yield Ranks(state.process_index, state.num_processes)
     finally:
-        dist.destroy_process_group()
+        state.destroy_process_group()

@@ -13,6 +13,8 @@ train``) fills it; whoever wants to follow the run reads it and needs no connect
     previous record), ``band_edges`` (n + 1 values of logSNR) and ``band_loss`` (n running means of
     the unweighted v-loss, null where nothing was seen yet), ``learning_rate``, ``gradient_norm``. A
     resumed run first drops the lines that are newer than its checkpoint.
+``tensorboard/``
+    The same for TensorBoard, where it is installed: a file of events for each piece of the run.
 ``checkpoint.safetensors``
     All that resuming needs; replaced as a whole, so it is never half written.
 ``process.json``
