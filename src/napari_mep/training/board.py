@@ -54,10 +54,11 @@ def open_board(run_dir: Path, volumes: int) -> Iterator[Callable[[dict[str, Any]
         folder = run_dir / BOARD_NAME
         folder.mkdir(exist_ok=True)
         file = (folder / name).open("wb", buffering=0)
+    events = RecordWriter(file)
 
     def put(event: Any) -> None:
         with writing(run_dir):
-            RecordWriter(file).write(event.SerializeToString())
+            events.write(event.SerializeToString())
 
     def put_record(record: dict[str, Any]) -> None:
         bands = zip(pairwise(record["band_edges"]), record["band_loss"], strict=True)
